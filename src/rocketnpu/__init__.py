@@ -1,0 +1,1 @@
+"""rocketnpu: an open toolchain for the NPU of the Rockchip RK3588."""

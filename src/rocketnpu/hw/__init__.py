@@ -1,0 +1,1 @@
+"""What is true of the silicon: registers, command words, layouts, arithmetic and limits. Imports nothing above it."""

@@ -1,0 +1,159 @@
+"""The graph between frontends and compiler: quantized tensors, operators and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Activation(StrEnum):
+    """Activation fused into an operator, with TFLite's names."""
+
+    NONE = "NONE"
+    RELU = "RELU"
+    RELU6 = "RELU6"
+    RELU_N1_TO_1 = "RELU_N1_TO_1"
+    TANH = "TANH"
+    SIGN_BIT = "SIGN_BIT"
+
+
+class Padding(StrEnum):
+    """Padding scheme, with TFLite's names."""
+
+    SAME = "SAME"
+    VALID = "VALID"
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """real = scale * (quantized - zero_point), per tensor or along `axis`.
+
+    scales: float64 (n,), all positive and finite; zero_points: int64 (n,), in the tensor's own dtype range;
+    n is 1 when `axis` is None, else the length of that axis.
+    """
+
+    scales: NDArray[np.float64]
+    zero_points: NDArray[np.int64]
+    axis: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor: static shape, dtype, quantization, and its data when it is constant."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    quantization: Quantization | None = None
+    data: NDArray[np.generic] | None = None
+
+    def __str__(self) -> str:
+        dims = "x".join(map(str, self.shape)) or "scalar"
+        grid = ""
+        if self.quantization is not None:
+            scales, zeros = self.quantization.scales, self.quantization.zero_points
+            grid = f" {scales[0]:.6g}/{zeros[0]}" if scales.size == 1 else f" {scales.size} scales"
+        return f"{self.name}: {self.dtype}[{dims}]{grid}{' const' if self.data is not None else ''}"
+
+
+@dataclass(frozen=True)
+class ConvOptions:
+    """CONV_2D and DEPTHWISE_CONV_2D; for the latter output channels = input channels * multiplier."""
+
+    padding: Padding
+    stride_h: int
+    stride_w: int
+    dilation_h: int = 1
+    dilation_w: int = 1
+    activation: Activation = Activation.NONE
+    multiplier: int = 0
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """AVERAGE_POOL_2D, MAX_POOL_2D."""
+
+    padding: Padding
+    stride_h: int
+    stride_w: int
+    filter_h: int
+    filter_w: int
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class FullyConnectedOptions:
+    """FULLY_CONNECTED with the default weights format."""
+
+    activation: Activation = Activation.NONE
+    keep_num_dims: bool = False
+
+
+@dataclass(frozen=True)
+class ElementwiseOptions:
+    """ADD and its kin."""
+
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class ReduceOptions:
+    """MEAN: axes are normalised to 0..rank-1, sorted; empty when they are not constant."""
+
+    axes: tuple[int, ...]
+    keep_dims: bool
+
+
+Options: TypeAlias = ConvOptions | PoolOptions | FullyConnectedOptions | ElementwiseOptions | ReduceOptions | None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the model: `kind` is TFLite's name (CONV_2D ...), `index` its place in the source file.
+
+    `inputs` holds tensor names, None for an omitted optional input. `options` is None for kinds without a class above.
+    `unsupported` says why this instance cannot be analysed (for instance a weights format), None when it can.
+    """
+
+    kind: str
+    index: int
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
+    options: Options = None
+    unsupported: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The first output's name, or kind#index for an operator without outputs."""
+        return self.outputs[0] if self.outputs else f"{self.kind}#{self.index}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole model: operators in execution order over uniquely named tensors.
+
+    `tensors` keeps the file's order, so that a tensor's position is its index in the source file.
+    `model` is the source file's bytes, from which pieces for the CPU are cut. `opaque` names the reason why the graph
+    can only be run as one piece on the CPU (control flow, state, dynamic shapes); None for ordinary graphs.
+    """
+
+    tensors: Mapping[str, Tensor]
+    operators: tuple[Operator, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: bytes
+    opaque: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"inputs {', '.join(str(self.tensors[name]) for name in self.inputs)}"]
+        for op in self.operators:
+            results = ", ".join(str(self.tensors[name]) for name in op.outputs)
+            operands = ", ".join("-" if name is None else name for name in op.inputs)
+            lines.append(f"{op.index:4d} {results} = {op.kind}({operands}) {op.options or ''}".rstrip())
+        lines.append(f"outputs {', '.join(self.outputs)}")
+        return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The compiled program: its model, its container and its text."""

@@ -1,0 +1,134 @@
+"""What a compiled model is: memory segments, register command lists, steps and the tensor table.
+
+A Program is position independent: command words that hold an address are listed in `relocations`, and a device adds
+its own base addresses when it loads the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+COMMANDS = "commands"
+"""Name of the segment that holds the register command lists: little-endian 64-bit words."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A contiguous range of device memory; `data` is None for memory that starts out undefined (activations)."""
+
+    name: str
+    size_bytes: int
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """The value of command word `word` (index into the commands segment) is base(segment) + addend_bytes."""
+
+    word: int
+    segment: str
+    addend_bytes: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One register command list: `body_entries` words at `first_word`, then the four trailer words."""
+
+    name: str
+    first_word: int
+    body_entries: int
+    enable_mask: int
+    interrupt_mask: int
+
+
+@dataclass(frozen=True)
+class Cube:
+    """Where a tensor lives on the device: a feature cube (hardware/layouts.md) or, if `dense`, row-major bytes.
+
+    A dense image has `row_pitch_pixels` pixels of `channels` elements a row. Element size follows from the tensor's dtype.
+    """
+
+    segment: str
+    offset_bytes: int
+    height: int
+    width: int
+    channels: int
+    pitch_atoms: int
+    dense: bool = False
+    row_pitch_pixels: int = 0
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the user's model: its own dtype, shape and layout, and its place on the device if it has one.
+
+    The device holds int8; a uint8 tensor is stored as value - 128. `layout` is the user's order of the dimensions:
+    NHWC (also for tensors of other ranks: the last dimension is the channel) or NCHW.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis: int | None = None
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    cube: Cube | None = None
+
+
+@dataclass(frozen=True)
+class OperatorEntry:
+    """An operator of the user's model: its name, its kind in the model's own words, and why it is on the CPU if it is."""
+
+    name: str
+    kind: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class NpuStep:
+    """Operators that one unbroken run of tasks computes.
+
+    `tasks[n]` serves n cores: a sequence of segments that follow one another; a segment has one list of task indices for
+    each core, which run at the same time.
+    """
+
+    name: str
+    operators: tuple[OperatorEntry, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tasks: Mapping[int, tuple[tuple[tuple[int, ...], ...], ...]]
+    place: Literal["npu"] = "npu"
+
+
+@dataclass(frozen=True)
+class CpuStep:
+    """Operators that LiteRT runs: `model` is a TFLite file of just these operators."""
+
+    name: str
+    operators: tuple[OperatorEntry, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: bytes
+    place: Literal["cpu"] = "cpu"
+
+
+Step: TypeAlias = NpuStep | CpuStep
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model, ready for any device."""
+
+    name: str
+    segments: tuple[Segment, ...]
+    relocations: tuple[Relocation, ...]
+    tasks: tuple[Task, ...]
+    steps: tuple[Step, ...]
+    tensors: tuple[TensorEntry, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Tensors that fusion removed, with the step that absorbed each."""
