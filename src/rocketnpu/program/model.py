@@ -47,7 +47,8 @@ class Task:
 class Cube:
     """Where a tensor lives on the device: a feature cube (hardware/layouts.md) or, if `dense`, row-major bytes.
 
-    A dense image has `row_pitch_pixels` pixels of `channels` elements a row. Element size follows from the tensor's dtype.
+    A dense image has `row_pitch_pixels` pixels of `channels` elements a row. The element size follows from the
+    tensor's dtype.
     """
 
     segment: str
@@ -80,7 +81,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class OperatorEntry:
-    """An operator of the user's model: its name, its kind in the model's own words, and why it is on the CPU if it is."""
+    """An operator of the user's model: name, kind in the model's own words, and why it is on the CPU if it is."""
 
     name: str
     kind: str
@@ -91,8 +92,8 @@ class OperatorEntry:
 class NpuStep:
     """Operators that one unbroken run of tasks computes.
 
-    `tasks[n]` serves n cores: a sequence of segments that follow one another; a segment has one list of task indices for
-    each core, which run at the same time.
+    `tasks[n]` serves n cores: a sequence of segments that follow one another; a segment has one list of task
+    indices for each core, which run at the same time.
     """
 
     name: str
