@@ -1,0 +1,9 @@
+.PHONY: test lint types bench verify demo lock
+
+test: ; python -m pytest -n auto
+lint: ; ruff check . && ruff format --check . && lint-imports
+types: ; pyright
+bench: ; python -m benchmarks
+verify: ; rocketnpu verify src/rocketnpu/demo/digits.tflite
+demo: ; rocketnpu demo
+lock: ; uv pip compile --quiet --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
