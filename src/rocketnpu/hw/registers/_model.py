@@ -1,0 +1,234 @@
+"""The nouns of the register tables: Field, Register and Block, and the short forms the tables are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from rocketnpu.errors import CompileError
+
+Access: TypeAlias = Literal["RO", "RW", "WO", "W1C"]
+
+WORD_BITS = 32
+WORD_MASK = (1 << WORD_BITS) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Bits `msb`:`lsb` of a register.
+
+    `reset` is the raw value after reset, None where no source states it. `signed` fields hold two's complement.
+    `unknown` fields have a name but no published working use: software writes 0 (hardware/registers.md, last section).
+    """
+
+    name: str
+    msb: int
+    lsb: int
+    access: Access = "RW"
+    reset: int | None = 0
+    note: str = ""
+    signed: bool = False
+    unknown: bool = False
+
+    @property
+    def width(self) -> int:
+        """Number of bits."""
+        return self.msb - self.lsb + 1
+
+    @property
+    def mask(self) -> int:
+        """The field's bits, in place."""
+        return ((1 << self.width) - 1) << self.lsb
+
+    @property
+    def minimum(self) -> int:
+        """Smallest value that fits."""
+        return -(1 << (self.width - 1)) if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest value that fits."""
+        return (1 << (self.width - self.signed)) - 1
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the bits have no name of their own."""
+        return self.name.startswith("RESERVED_")
+
+    def extract(self, word: int) -> int:
+        """The field's value in a 32-bit register value; sign-extended if signed."""
+        raw = (word & self.mask) >> self.lsb
+        return raw - (1 << self.width) if raw > self.maximum else raw
+
+
+@dataclass(frozen=True, eq=False)
+class Register:
+    """One 32-bit register at `offset` of the core's window; usable as a mapping key (compared by identity).
+
+    `target` is the target a command stream reaches it with, None where only the CPU can (hardware/regcmd.md).
+    """
+
+    name: str
+    offset: int
+    fields: tuple[Field, ...]
+    block: str = ""
+    target: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.block}.{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Register {self} at {self.offset:#06x}>"
+
+    @cached_property
+    def _by_name(self) -> dict[str, Field]:
+        return {field.name: field for field in self.fields}
+
+    @property
+    def reset(self) -> int:
+        """Value after reset; fields whose reset value no source states count as 0."""
+        return sum((field.reset or 0) << field.lsb for field in self.fields)
+
+    def field(self, name: str) -> Field:
+        """The field of that name; raises CompileError if there is none."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            names = ", ".join(field.name for field in self.fields if not field.is_reserved)
+            raise CompileError(f"{self} has no field {name}; it has {names}") from None
+
+    def encode(self, **fields: int) -> int:
+        """The 32-bit value with these fields, all others 0 (not their reset value).
+
+        Raises CompileError for an unknown name, or a value that does not fit: the silicon would truncate it silently
+        (hardware/registers.md).
+        """
+        word = 0
+        for name, value in fields.items():
+            field = self.field(name)
+            if not field.minimum <= value <= field.maximum:
+                raise CompileError(f"{self}.{name} = {value} is outside {field.minimum}..{field.maximum}")
+            word |= (value << field.lsb) & field.mask
+        return word
+
+    def decode(self, word: int) -> dict[str, int]:
+        """All fields of a register value by name, reserved ones included; signed ones sign-extended."""
+        return {field.name: field.extract(word) for field in self.fields}
+
+    def field_value(self, word: int, name: str) -> int:
+        """One field of a register value; raises CompileError if there is no such field."""
+        return self.field(name).extract(word)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A hardware block: registers by attribute (`CNA.CONV_CON1`), by item (`CNA["CONV_CON1"]`), or iterated over.
+
+    `enable_bit` is the block's bit in the enable entry and in GLOBAL.OPERATION_ENABLE, None if it has none.
+    """
+
+    name: str
+    base: int
+    target: int | None
+    enable_bit: int | None
+    registers: tuple[Register, ...]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Register]:
+        return {register.name: register for register in self.registers}
+
+    def __iter__(self) -> Iterator[Register]:
+        return iter(self.registers)
+
+    def __getitem__(self, name: str) -> Register:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise CompileError(f"block {self.name} has no register {name}") from None
+
+    def __getattr__(self, name: str) -> Register:
+        if name.isupper() and name in self._by_name:
+            return self._by_name[name]
+        raise AttributeError(f"block {self.name} has no register {name}")
+
+    def __repr__(self) -> str:
+        return f"<Block {self.name} at {self.base:#06x}>"
+
+
+def field(
+    name: str,
+    msb: int,
+    lsb: int,
+    note: str = "",
+    *,
+    access: Access = "RW",
+    reset: int | None = 0,
+    signed: bool = False,
+) -> Field:
+    """A field with a known use."""
+    return Field(name, msb, lsb, access, reset, note, signed)
+
+
+def unknown(name: str, msb: int, lsb: int, note: str = "no known working use; write 0") -> Field:
+    """A named field without a published working use."""
+    return Field(name, msb, lsb, note=note, unknown=True)
+
+
+def reserved(msb: int, lsb: int, note: str = "reserved, write 0", *, access: Access = "RO") -> Field:
+    """Bits without a name; `register` numbers them from the top."""
+    return Field("RESERVED_", msb, lsb, access, note=note)
+
+
+def register(name: str, offset: int, *fields: Field, target: int | None = None) -> Register:
+    """A register of the block it is listed in; `target` only where it differs from the block's."""
+    numbered: list[Field] = []
+    count = 0
+    for item in fields:
+        if item.is_reserved:
+            item = replace(item, name=f"RESERVED_{count}")
+            count += 1
+        numbered.append(item)
+    return Register(name, offset, tuple(numbered), target=target)
+
+
+def block(
+    name: str, base: int, *registers: Register, target: int | None = None, enable_bit: int | None = None
+) -> Block:
+    """A block whose registers know its name and their stream target."""
+    own = tuple(replace(item, block=name, target=item.target or target) for item in registers)
+    return Block(name, base, target, enable_bit, own)
+
+
+def group_registers(base: int, prefix: str = "") -> tuple[Register, Register, Register]:
+    """S_STATUS, S_POINTER and OPERATION_ENABLE, which every block with two register groups begins with."""
+    return (
+        register(
+            f"{prefix}S_STATUS",
+            base,
+            reserved(31, 18),
+            field("STATUS_1", 17, 16, "group 1: 0 idle 1 running 2 running+waiting", access="RO"),
+            reserved(15, 2),
+            field("STATUS_0", 1, 0, "group 0: 0 idle 1 running 2 running+waiting", access="RO"),
+        ),
+        register(
+            f"{prefix}S_POINTER",
+            base + 0x4,
+            reserved(31, 17),
+            field("EXECUTER", 16, 16, "group now executing", access="RO"),
+            reserved(15, 6),
+            field("EXECUTER_PP_CLEAR", 5, 5, "write 1: executer group := 0", access="W1C"),
+            field("POINTER_PP_CLEAR", 4, 4, "write 1: register group pointer := 0", access="W1C"),
+            field("POINTER_PP_MODE", 3, 3, "0 = next pointer from executer; 1 = pointer toggles"),
+            field("EXECUTER_PP_EN", 2, 2, "executer ping-pong"),
+            field("POINTER_PP_EN", 1, 1, "pointer ping-pong"),
+            field("POINTER", 0, 0, "group that writes go to; ignored while POINTER_PP_EN=1"),
+        ),
+        register(
+            f"{prefix}OPERATION_ENABLE",
+            base + 0x8,
+            reserved(31, 1),
+            field("OP_EN", 0, 0, "never written by known software; use the enable entry"),
+        ),
+    )

@@ -1,0 +1,95 @@
+"""Registers of PPU: the pooling unit."""
+
+from __future__ import annotations
+
+from rocketnpu.hw.registers._model import block, field, group_registers, register, reserved, unknown
+
+PPU = block(
+    "PPU",
+    0x6000,
+    *group_registers(0x6000),
+    register("DATA_CUBE_IN_WIDTH", 0x600C, reserved(31, 13), field("CUBE_IN_WIDTH", 12, 0, "-1")),
+    register("DATA_CUBE_IN_HEIGHT", 0x6010, reserved(31, 13), field("CUBE_IN_HEIGHT", 12, 0, "-1")),
+    register("DATA_CUBE_IN_CHANNEL", 0x6014, reserved(31, 13), field("CUBE_IN_CHANNEL", 12, 0, "-1")),
+    register("DATA_CUBE_OUT_WIDTH", 0x6018, reserved(31, 13), field("CUBE_OUT_WIDTH", 12, 0, "-1")),
+    register("DATA_CUBE_OUT_HEIGHT", 0x601C, reserved(31, 13), field("CUBE_OUT_HEIGHT", 12, 0, "-1")),
+    register("DATA_CUBE_OUT_CHANNEL", 0x6020, reserved(31, 13), field("CUBE_OUT_CHANNEL", 12, 0, "-1")),
+    register(
+        "OPERATION_MODE_CFG",
+        0x6024,
+        reserved(31, 31),
+        unknown("INDEX_EN", 30, 30),
+        reserved(29, 29),
+        field("NOTCH_ADDR", 28, 16, "output atoms skipped per row; column tiles"),
+        reserved(15, 8),
+        field("USE_CNT", 7, 5, "no effect on int8 average [silicon]"),
+        field("FLYING_MODE", 4, 4, "1 = fed by PPU_RDMA (vendor)"),
+        reserved(3, 2),
+        field("POOLING_METHOD", 1, 0, "0 average 1 max 2 min"),
+    ),
+    register(
+        "POOLING_KERNEL_CFG",
+        0x6034,
+        reserved(31, 24),
+        field("KERNEL_STRIDE_HEIGHT", 23, 20, "-1"),
+        field("KERNEL_STRIDE_WIDTH", 19, 16, "-1"),
+        reserved(15, 12),
+        field("KERNEL_HEIGHT", 11, 8, "-1"),
+        reserved(7, 4),
+        field("KERNEL_WIDTH", 3, 0, "-1"),
+    ),
+    register(
+        "RECIP_KERNEL_WIDTH",
+        0x6038,
+        reserved(31, 17),
+        field("RECIP_KERNEL_WIDTH", 16, 0, "int8: 0x10000/k; fp16: fp16 bits of 65536/k"),
+    ),
+    register(
+        "RECIP_KERNEL_HEIGHT",
+        0x603C,
+        reserved(31, 17),
+        field("RECIP_KERNEL_HEIGHT", 16, 0, "int8: 0x10000/k; fp16: fp16 bits of 65536/k"),
+    ),
+    register(
+        "POOLING_PADDING_CFG",
+        0x6040,
+        reserved(31, 15),
+        field("PAD_BOTTOM", 14, 12, "raw 0..7"),
+        reserved(11, 11),
+        field("PAD_RIGHT", 10, 8, "raw 0..7"),
+        reserved(7, 7),
+        field("PAD_TOP", 6, 4, "raw 0..7"),
+        reserved(3, 3),
+        field("PAD_LEFT", 2, 0, "raw 0..7"),
+    ),
+    register("PADDING_VALUE_1_CFG", 0x6044, field("PAD_VALUE_0", 31, 0, "low 32 bits of the signed 35-bit pad value")),
+    register(
+        "PADDING_VALUE_2_CFG", 0x6048, reserved(31, 3), field("PAD_VALUE_1", 2, 0, "high 3 bits of the pad value")
+    ),
+    register("DST_BASE_ADDR", 0x6070, field("DST_BASE_ADDR", 31, 4, "IOVA 16-byte aligned"), reserved(3, 0)),
+    register(
+        "DST_SURF_STRIDE",
+        0x607C,
+        field("DST_SURF_STRIDE", 31, 4, "output plane pitch in 16-byte units (the register value is bytes)"),
+        reserved(3, 0),
+    ),
+    register(
+        "DATA_FORMAT",
+        0x6084,
+        field("INDEX_ADD", 31, 4, "same value as DST_SURF_STRIDE when index output is off (16-byte units)"),
+        field("DPU_FLYIN", 3, 3, "see ppu.md"),
+        field("PROC_PRECISION", 2, 0, "0 int8 2 fp16 (integer domain code; PPU_RDMA.IN_PRECISION uses width codes)"),
+    ),
+    register(
+        "MISC_CTRL",
+        0x60DC,
+        unknown("SURF_LEN", 31, 16),
+        reserved(15, 9),
+        unknown("MC_SURF_OUT", 8, 8),
+        unknown("NONALIGN", 7, 7),
+        reserved(6, 4),
+        field("BURST_LEN", 3, 0, "3 in vendor pools"),
+    ),
+    target=0x4001,
+    enable_bit=5,
+)
