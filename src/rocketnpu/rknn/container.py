@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
@@ -25,27 +24,17 @@ TASK_RECORD = struct.Struct("<8IQ")
 """flags, op_idx, enable_mask, int_mask, int_clear, int_status, regcfg_amount, regcfg_offset, regcmd_addr: the vendor
 driver's task descriptor, 40 bytes (hardware/kernels.md)."""
 
+COMMANDS, TASKS = "regcmd", "task"
+"""Names of the tensors whose buffers are the command words and the task records."""
+
+INT8 = 3
+"""Code of the element type int8 in `ContainerTensor.dtype`."""
+
+CUBE = 64
+"""Code of the feature cube layout in `ContainerTensor.layout`."""
+
 CORE_LISTS = {1: (0,), 2: (1, 2), 3: (3, 4, 5)}
 """Task lists of a program on n cores: a node's task counts are six numbers, in this order."""
-
-
-class Layout(IntEnum):
-    """Order of a tensor's bytes on the device."""
-
-    UNDEFINED = 0
-    PLAIN = 2
-    CUBE = 64
-    WEIGHTS = 65
-
-
-class DataType(IntEnum):
-    """Element types met in the files."""
-
-    FLOAT32 = 1
-    INT8 = 3
-    INT32 = 6
-    INT64 = 7
-    COMMANDS = 13
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,7 @@ def parse_container(data: bytes) -> Container:
     buffers = tuple(table.vector(0, np.dtype(np.uint8)).tobytes() for table in root.tables(20, "buffer"))
     tensors = tuple(_tensor(table, len(buffers)) for table in graph.tables(0, "tensor"))
     nodes = tuple(_node(table, len(tensors)) for table in graph.tables(1, "node"))
-    commands = _owned_buffer(tensors, buffers, "regcmd")
+    commands = _owned_buffer(tensors, buffers, COMMANDS)
     if len(commands) % 8:
         raise ModelError(f"command buffer of {len(commands)} bytes is not a whole number of 64-bit words")
     return Container(
@@ -140,7 +129,7 @@ def parse_container(data: bytes) -> Container:
         tuple(_relocation(table, len(commands) // 8) for table in graph.tables(7, "relocation")),
         buffers,
         commands,
-        _records(_owned_buffer(tensors, buffers, "task"), len(commands) // 8, len(nodes)),
+        _records(_owned_buffer(tensors, buffers, TASKS), len(commands) // 8, len(nodes)),
     )
 
 

@@ -1,0 +1,5 @@
+"""The vendor's compiled models (.rknn): reading them, and running them as programs."""
+
+from rocketnpu.rknn.load import load_rknn
+
+__all__ = ["load_rknn"]
