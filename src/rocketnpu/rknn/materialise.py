@@ -1,0 +1,201 @@
+"""Incremental task lists made self-contained: every register that a task's blocks hold is written in its own list.
+
+The vendor's lists may write a few registers and rely on what the register group kept from two tasks earlier
+(hardware/regcmd.md, Ping-pong and register persistence). A kernel driver that kicks each task on its own, or lets
+other jobs run in between, needs full lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from rocketnpu.errors import ModelError
+from rocketnpu.hw import regcmd
+from rocketnpu.hw.registers import DPU, PC, Block, Register, block_of_target, register_of
+from rocketnpu.program.model import COMMANDS, NpuStep, Program, Relocation, Segment, Task
+
+LIST_ALIGNMENT_WORDS = 8
+"""Lists start on 64-byte boundaries, as the vendor's do."""
+
+LUT_ACCESS = (DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA)
+"""Writing these moves table entries: an inherited value must not be written again, so 0 is, as in full vendor lists
+(hardware/dpu.md, LUT)."""
+
+
+@dataclass(frozen=True)
+class _Write:
+    """One register write, and what is to be added to its value at load."""
+
+    word: int
+    relocation: Relocation | None
+
+
+@dataclass
+class _RegisterGroups:
+    """The two register groups of one block of one core, and which one stream writes go to."""
+
+    held: tuple[dict[Register, _Write], dict[Register, _Write]] = field(default_factory=lambda: ({}, {}))
+    pointer: int = 0
+    ping_pong: bool = True
+    """CNA and CORE: the kernel drivers write 0x0e; the other blocks' lists write it themselves."""
+
+    def write(self, register: Register, write: _Write) -> None:
+        """With ping-pong on, POINTER is ignored; POINTER_PP_CLEAR acts either way."""
+        if register.name.endswith("S_POINTER"):
+            value = regcmd.decode(write.word).value
+            self.ping_pong = bool(register.field_value(value, "POINTER_PP_EN"))
+            if register.field_value(value, "POINTER_PP_CLEAR"):
+                self.pointer = 0
+            elif not self.ping_pong:
+                self.pointer = register.field_value(value, "POINTER")
+        self.held[self.pointer][register] = write
+
+    def start(self) -> None:
+        """The enable entry starts the block: the pointer moves on."""
+        if self.ping_pong:
+            self.pointer ^= 1
+
+
+class _Output:
+    """The new command words, tasks and relocations as they grow."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.tasks: list[Task] = []
+        self.relocations: list[Relocation] = []
+
+    def chain(self, lists: list[tuple[Task, list[_Write]]], multi_core_counts: list[int]) -> tuple[int, ...]:
+        """Appends lists that follow one another and returns their task numbers."""
+        first = len(self.tasks)
+        for task, body in lists:
+            start = len(self.words)
+            self.tasks.append(replace(task, first_word=start, body_entries=len(body)))
+            self.words += [write.word for write in body]
+            self.relocations += [
+                replace(write.relocation, word=start + index) for index, write in enumerate(body) if write.relocation
+            ]
+            self.words += [regcmd.EMPTY] * regcmd.TRAILER_ENTRIES
+            self.words += [regcmd.EMPTY] * (-len(self.words) % LIST_ALIGNMENT_WORDS)
+        tasks = self.tasks[first:]
+        for index, (task, count) in enumerate(zip(tasks, multi_core_counts, strict=True)):
+            successor = tasks[index + 1] if index + 1 < len(tasks) else None
+            address, entries = (8 * successor.first_word, successor.body_entries) if successor else (0, 0)
+            end = task.first_word + task.body_entries
+            self.words[end : end + regcmd.TRAILER_ENTRIES] = regcmd.trailer(
+                address, entries, task.enable_mask, cores=count + 1
+            )
+            if successor:
+                self.relocations.append(Relocation(end, COMMANDS, address))
+        return tuple(range(first, len(self.tasks)))
+
+
+def materialise(program: Program) -> Program:
+    """The same program with full lists: same results, each task on its own.
+
+    Registers are followed through the steps in order, separately for each core of each number of cores. Raises
+    ModelError if a task relies on registers that no earlier task of its core has written.
+    """
+    segment = next(segment for segment in program.segments if segment.name == COMMANDS)
+    source = _Source(program, np.frombuffer(segment.data or b"", "<u8"))
+    output = _Output()
+    cores: dict[tuple[int, int], dict[Block, _RegisterGroups]] = {}
+    steps = tuple(
+        replace(step, tasks=_step_tasks(step, source, output, cores)) if isinstance(step, NpuStep) else step
+        for step in program.steps
+    )
+    data = np.array(output.words, "<u8").tobytes()
+    segments = tuple(
+        Segment(COMMANDS, len(data), data) if segment.name == COMMANDS else segment for segment in program.segments
+    )
+    return replace(
+        program,
+        segments=segments,
+        relocations=tuple(output.relocations),
+        tasks=tuple(output.tasks),
+        steps=steps,
+    )
+
+
+class _Source:
+    """The incremental program's lists."""
+
+    def __init__(self, program: Program, words: regcmd.Words) -> None:
+        self._words = words
+        self._relocations = {relocation.word: relocation for relocation in program.relocations}
+        self._tasks = program.tasks
+        writes = itertools.chain.from_iterable(self.body(number) for number in range(len(program.tasks)))
+        self.registers: dict[Block, set[Register]] = {}
+        for block, register, _ in writes:
+            self.registers.setdefault(block, set()).add(register)
+
+    def task(self, number: int) -> Task:
+        """A task of the incremental program."""
+        return self._tasks[number]
+
+    def body(self, number: int) -> list[tuple[Block, Register, _Write]]:
+        """The register writes of a task's list; ModelError for an entry that is none."""
+        task = self._tasks[number]
+        writes: list[tuple[Block, Register, _Write]] = []
+        for word in range(task.first_word, task.first_word + task.body_entries):
+            value = int(self._words[word])
+            command = regcmd.decode(value)
+            register, block = register_of(command.target, command.offset), block_of_target(command.target)
+            if register is None or block is None:
+                raise ModelError(f"task {task.name!r}: command word {word} is {value:#x}, not a register write")
+            writes.append((block, register, _Write(value, self._relocations.get(word))))
+        return writes
+
+    def multi_core_count(self, number: int) -> int:
+        """The cores field of a task's trailer, which is kept."""
+        task = self._tasks[number]
+        command = regcmd.decode(int(self._words[task.first_word + task.body_entries + 1]))
+        return PC.REGISTER_AMOUNTS.field_value(command.value, "MULTI_CORE_COUNT")
+
+
+def _step_tasks(
+    step: NpuStep, source: _Source, output: _Output, cores: dict[tuple[int, int], dict[Block, _RegisterGroups]]
+) -> Mapping[int, tuple[tuple[tuple[int, ...], ...], ...]]:
+    """The step's tasks on any number of cores, each list made full."""
+    return {
+        count: tuple(
+            tuple(
+                output.chain(
+                    [
+                        (source.task(number), _full_body(source, number, cores.setdefault((count, core), {})))
+                        for number in numbers
+                    ],
+                    [source.multi_core_count(number) for number in numbers],
+                )
+                for core, numbers in enumerate(segment)
+            )
+            for segment in segments
+        )
+        for count, segments in step.tasks.items()
+    }
+
+
+def _full_body(source: _Source, number: int, blocks: dict[Block, _RegisterGroups]) -> list[_Write]:
+    """A task's own writes in their order, then those its register groups held before."""
+    task, own = source.task(number), source.body(number)
+    for block, register, write in own:
+        blocks.setdefault(block, _RegisterGroups()).write(register, write)
+    written = {register for _, register, _ in own}
+    inherited: list[_Write] = []
+    for block in regcmd.enabled_blocks(task.enable_mask):
+        groups = blocks.setdefault(block, _RegisterGroups())
+        held = groups.held[groups.pointer]
+        missing = source.registers.get(block, set()) - held.keys()
+        if missing:
+            names = ", ".join(sorted(map(str, missing)))
+            raise ModelError(f"task {task.name!r} relies on registers that no earlier task wrote: {names}")
+        inherited += [
+            _Write(regcmd.write(register, 0), None) if register in LUT_ACCESS else write
+            for register, write in held.items()
+            if register not in written
+        ]
+        groups.start()
+    return [*(write for _, _, write in own), *inherited]
