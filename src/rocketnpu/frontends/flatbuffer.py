@@ -25,7 +25,7 @@ SHARING = 8
 
 def enum_names(enumeration: str) -> dict[int, str]:
     """Value to name for one enumeration of the schema."""
-    members: dict[str, int] = vars(getattr(schema, enumeration))
+    members: dict[str, int] = getattr(schema, enumeration).__dict__
     return {value: name for name, value in members.items() if not name.startswith("_")}
 
 

@@ -1,0 +1,54 @@
+"""LiteRT's interpreter behind one small function: built, allocated, and its complaints turned into one line."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+from rocketnpu.errors import DeviceError, Error, ModelError
+
+_interpreter: Any = importlib.import_module("ai_edge_litert.interpreter")
+
+Kernels: TypeAlias = Literal["reference", "plain", "fast"]
+"""LiteRT's plain C++ loops; its optimised kernels; or its default, which gives what it can to XNNPACK."""
+
+_RESOLVERS: dict[Kernels, Any] = {
+    "reference": _interpreter.OpResolverType.BUILTIN_REF,
+    "plain": _interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "fast": _interpreter.OpResolverType.AUTO,
+}
+
+
+def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False, threads: int = 1) -> Any:
+    """An allocated interpreter; with `keep_tensors` every intermediate tensor can be read after a run.
+
+    Raises ModelError with LiteRT's reason when it refuses the model.
+    """
+    with litert_errors(ModelError, "LiteRT refuses the model"):
+        interpreter = _interpreter.Interpreter(
+            model_content=model,
+            experimental_op_resolver_type=_RESOLVERS[kernels],
+            experimental_preserve_all_tensors=keep_tensors,
+            num_threads=threads,
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def run_interpreter(interpreter: Any, inputs: list[Any]) -> None:
+    """One run on checked inputs in the model's order; raises DeviceError with LiteRT's reason when it fails."""
+    with litert_errors(DeviceError, "LiteRT fails to run the model"):
+        for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+
+
+@contextmanager
+def litert_errors(kind: type[Error], what: str) -> Generator[None]:
+    """LiteRT's ValueError and RuntimeError as `kind`, its lines joined into one."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise kind(f"{what}: {' '.join(str(error).split())}") from error

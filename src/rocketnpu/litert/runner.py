@@ -1,0 +1,56 @@
+"""A piece of a model that LiteRT runs on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from rocketnpu.frontends import load_tflite
+from rocketnpu.ir import Graph, Tensor
+from rocketnpu.litert.inputs import check_inputs
+from rocketnpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
+
+
+class Piece:
+    """A TFLite model on the CPU. The interpreter is built at the first run; runs from several threads take turns.
+
+    Quantized pieces run without XNNPACK, whose rounding differs from TFLite's reference kernels; float ones with it.
+    """
+
+    def __init__(self, model: bytes, name: str = "the CPU's piece of the model", threads: int = 1) -> None:
+        """Checks the file; raises ModelError as `load_tflite` does. `threads` is what LiteRT may use."""
+        self._graph: Graph = load_tflite(model, name)
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._interpreter: Any = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What `run` takes, in its order."""
+        return tuple(self._graph.tensors[name] for name in self._graph.inputs)
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What `run` gives, in its order."""
+        return tuple(self._graph.tensors[name] for name in self._graph.outputs)
+
+    def run(self, inputs: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+        """The outputs for one set of inputs, both by position, in the tensors' own shapes and dtypes.
+
+        Raises ModelError for inputs that don't fit or a model that LiteRT refuses, DeviceError when the run fails.
+        """
+        values = check_inputs(self.inputs, inputs)
+        with self._lock:
+            if self._interpreter is None:
+                self._interpreter = build_interpreter(self._graph.model, _kernels(self._graph), threads=self._threads)
+            run_interpreter(self._interpreter, values)
+            details = self._interpreter.get_output_details()
+            return [self._interpreter.get_tensor(detail["index"]) for detail in details]
+
+
+def _kernels(graph: Graph) -> Kernels:
+    quantized = any(tensor.quantization is not None for tensor in graph.tensors.values())
+    return "plain" if quantized else "fast"
