@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from rocketnpu.errors import Error
+from rocketnpu.hw import limits
 
 Array: TypeAlias = NDArray[Any]
 
@@ -28,8 +29,8 @@ class _Groups:
 
 
 _GROUPS = {
-    1: _Groups(atom=16, direct_kernels=32, direct_inputs=32, depthwise=64),
-    2: _Groups(atom=8, direct_kernels=16, direct_inputs=32, depthwise=32),
+    1: _Groups(16, limits.DIRECT_OUTPUT_GROUP, 32, limits.DEPTHWISE_GROUP),
+    2: _Groups(8, limits.DIRECT_OUTPUT_GROUP_16_BIT, 32, limits.DEPTHWISE_GROUP_16_BIT),
 }
 
 
