@@ -228,4 +228,7 @@ def _records(table: bytes, words: int, nodes: int) -> tuple[TaskRecord, ...]:
         if offset or address % 8 or address // 8 + body + 4 > words:
             raise ModelError(f"task {number}: list of {body} entries at {address:#x} does not fit in {words} words")
         records.append(TaskRecord(node, enable, interrupts, address // 8, body))
+    used = sum(record.body_entries for record in records)
+    if used > len(CORE_LISTS) * words:
+        raise ModelError(f"task lists of {used} words in all, more than {len(CORE_LISTS)} programs of {words} words")
     return tuple(records)

@@ -63,7 +63,7 @@ def load_rknn(data: bytes, name: str) -> Program:
         name,
         (commands, *segments),
         _relocations(container, words, places),
-        _tasks(container, lists),
+        _tasks(container, words, lists),
         steps,
         tuple(entries.values()),
         _names(container, container.inputs, entries),
@@ -152,20 +152,27 @@ def _check_chain(container: Container, node: ContainerNode, records: tuple[int, 
             raise ModelError(f"node {node.name!r}: the trailer of task {first} does not lead to task {second}")
 
 
-def _tasks(container: Container, lists: Mapping[int, tuple[tuple[int, ...], ...]]) -> tuple[Task, ...]:
+def _tasks(
+    container: Container, words: regcmd.Words, lists: Mapping[int, tuple[tuple[int, ...], ...]]
+) -> tuple[Task, ...]:
     """One Task for each record; records of several core lists may share the same words."""
-    return tuple(
-        _task(container.records[record], f"{_short(container.nodes[number])}[{index}]")
-        for record, number, index in sorted(
-            (record, number, index)
-            for number, core_lists in lists.items()
-            for records in core_lists
-            for index, record in enumerate(records)
+    names = {
+        record: f"{_short(container.nodes[number])}[{index}]"
+        for number, core_lists in lists.items()
+        for records in core_lists
+        for index, record in enumerate(records)
+    }
+    return tuple(_task(record, names[number], words) for number, record in enumerate(container.records))
+
+
+def _task(record: TaskRecord, name: str, words: regcmd.Words) -> Task:
+    """The task of a record, whose enable mask must be the one in its list's last entry."""
+    last = record.first_word + record.body_entries + regcmd.TRAILER_ENTRIES - 1
+    command = regcmd.decode(int(words[last]))
+    if register_of(command.target, command.offset) is not PC.TARGET_BROADCAST or command.value != record.enable_mask:
+        raise ModelError(
+            f"task {name!r}: command word {last} does not enable blocks {record.enable_mask:#x}, as its record says"
         )
-    )
-
-
-def _task(record: TaskRecord, name: str) -> Task:
     return Task(name, record.first_word, record.body_entries, record.enable_mask, record.interrupt_mask)
 
 
