@@ -1,0 +1,38 @@
+"""The compiler: a graph in, a Program out, through passes that each have a file.
+
+flatten -> place (constraints, lower, requantize, tile) -> steps -> allocate -> emit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rocketnpu.compiler.allocate import allocate
+from rocketnpu.compiler.emit import emit, emit_opaque
+from rocketnpu.compiler.flatten import fold_flatten
+from rocketnpu.compiler.place import place
+from rocketnpu.compiler.steps import group_steps, lifetimes
+from rocketnpu.errors import CompileError
+from rocketnpu.hw.limits import CORES
+from rocketnpu.ir import Graph
+from rocketnpu.program.model import Program
+
+__all__ = ["compile_graph"]
+
+
+def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Collection[str] = ()) -> Program:
+    """The program of a graph. `keep` names tensors that fusion must not dissolve.
+
+    Raises CompileError for a number of cores the chip does not have, or a name in `keep` that the graph does not have.
+    """
+    if not 1 <= cores <= CORES:
+        raise CompileError(f"the chip has {CORES} cores; cores={cores} was asked for")
+    unknown = [tensor for tensor in keep if tensor not in graph.tensors]
+    if unknown:
+        raise CompileError(f"keep names {unknown[0]!r}, which is not a tensor of {name}")
+    if graph.opaque is not None:
+        return emit_opaque(name, graph)
+    graph, dissolved = fold_flatten(graph, keep)
+    steps = group_steps(graph, place(graph))
+    arena = allocate(lifetimes(graph, steps))
+    return emit(name, graph, steps, arena, dissolved)

@@ -1,0 +1,51 @@
+"""Where activations lie: one arena, planned by the lifetimes of the tensors.
+
+1. A tensor lives from the step that writes it to the last step that reads it; aliases share one place.
+2. Steps on the NPU that follow one another are submitted together, and the host touches memory only between
+   submissions.
+   A tensor that the host writes therefore lives from the start of that run of steps, one that it reads to its end.
+3. Larger tensors are placed first, each at the lowest offset where no tensor of overlapping lifetime lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rocketnpu.hw.limits import TENSOR_ALIGNMENT_BYTES
+from rocketnpu.hw.sizes import align
+
+ACTIVATIONS = "activations"
+"""Name of the arena's segment."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A buffer of `size_bytes` that is in use from step `first` to step `last`, both included."""
+
+    name: str
+    size_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Offsets in bytes by name, and the size of the whole."""
+
+    offsets: Mapping[str, int]
+    size_bytes: int
+
+
+def allocate(buffers: Iterable[Lifetime]) -> Arena:
+    """Place every buffer (rule 3)."""
+    placed: list[tuple[int, int, Lifetime]] = []
+    for buffer in sorted(buffers, key=lambda item: (-item.size_bytes, item.first, item.name)):
+        size = align(buffer.size_bytes, TENSOR_ALIGNMENT_BYTES)
+        start = 0
+        for other_start, other_end, other in sorted(placed, key=lambda item: item[0]):
+            overlaps_in_time = other.first <= buffer.last and buffer.first <= other.last
+            if overlaps_in_time and other_start < start + size and start < other_end:
+                start = other_end
+        placed.append((start, start + size, buffer))
+    return Arena({item.name: start for start, _, item in placed}, max((end for _, end, _ in placed), default=0))

@@ -1,0 +1,220 @@
+"""What the NPU path asks of an operator: one documented predicate a constraint, whose docstring is the rule users read.
+
+`check` returns the first rule that an operator breaks. Limits of the chip that depend on the tiling are found while
+tiling and raised as ConstraintError, with the same kind of sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+
+from rocketnpu.hw import limits
+from rocketnpu.ir import (
+    Activation,
+    ConvOptions,
+    ElementwiseOptions,
+    FullyConnectedOptions,
+    Graph,
+    Operator,
+    PoolOptions,
+    ReduceOptions,
+    Tensor,
+)
+
+
+class ConstraintError(Exception):
+    """An operator cannot run on the NPU; the text is the rule that it breaks. Never reaches the user as an
+    exception."""
+
+
+Predicate: TypeAlias = Callable[[Graph, Operator], bool]
+
+BYTE_TYPES = (np.dtype(np.uint8), np.dtype(np.int8))
+
+
+@dataclass(frozen=True)
+class Operands:
+    """An operator's tensors: its data input, its weights and bias where it has them, and its output."""
+
+    data: Tensor
+    output: Tensor
+    weights: Tensor | None
+    bias: Tensor | None
+
+
+def operands(graph: Graph, op: Operator) -> Operands:
+    """The tensors of an operator with one data input."""
+    inputs = [None if name is None else graph.tensors[name] for name in op.inputs]
+    inputs += [None] * (3 - len(inputs))
+    if inputs[0] is None:
+        raise ConstraintError("the data input is present")
+    return Operands(inputs[0], graph.tensors[op.outputs[0]], inputs[1], inputs[2])
+
+
+def _activations(graph: Graph, op: Operator) -> list[Tensor]:
+    """Data tensors: everything but weights and bias of the operators that have them, and shape or axis operands."""
+    count = 2 if op.kind == "ADD" else 1
+    return [graph.tensors[name] for name in (*op.inputs[:count], *op.outputs) if name is not None]
+
+
+def is_analysable(_graph: Graph, op: Operator) -> bool:
+    """the operator's options are ones the compiler knows"""
+    return op.unsupported is None
+
+
+def is_int8_per_tensor(graph: Graph, op: Operator) -> bool:
+    """data tensors are int8 or uint8 with one scale and zero point"""
+    return all(
+        tensor.dtype in BYTE_TYPES and tensor.quantization is not None and tensor.quantization.scales.size == 1
+        for tensor in _activations(graph, op)
+    )
+
+
+def has_variable_data(graph: Graph, op: Operator) -> bool:
+    """data inputs are not constants"""
+    return all(tensor.data is None for tensor in _activations(graph, op))
+
+
+def has_one_dtype(graph: Graph, op: Operator) -> bool:
+    """input and output have the same data type"""
+    return len({tensor.dtype for tensor in _activations(graph, op)}) == 1
+
+
+def is_not_empty(graph: Graph, op: Operator) -> bool:
+    """no dimension is zero"""
+    return all(0 not in tensor.shape for tensor in _activations(graph, op))
+
+
+def has_rank_4(graph: Graph, op: Operator) -> bool:
+    """input and output have four dimensions"""
+    return all(len(tensor.shape) == 4 for tensor in _activations(graph, op))
+
+
+def has_batch_1(graph: Graph, op: Operator) -> bool:
+    """the batch is 1"""
+    return all(tensor.shape[0] == 1 for tensor in _activations(graph, op))
+
+
+def has_constant_weights(graph: Graph, op: Operator) -> bool:
+    """weights are int8 or uint8 constants, quantized per tensor or per output channel"""
+    found = operands(graph, op).weights
+    if found is None or found.data is None or found.dtype not in BYTE_TYPES or found.quantization is None:
+        return False
+    channel_axis = found.data.ndim - 1 if op.kind == "DEPTHWISE_CONV_2D" else 0
+    return found.quantization.scales.size == 1 or found.quantization.axis == channel_axis
+
+
+def has_int32_bias(graph: Graph, op: Operator) -> bool:
+    """the bias is absent or an int32 constant"""
+    found = operands(graph, op).bias
+    return found is None or (found.data is not None and found.dtype == np.int32)
+
+
+def has_clamp_activation(_graph: Graph, op: Operator) -> bool:
+    """the fused activation is NONE, RELU, RELU6 or RELU_N1_TO_1"""
+    options = op.options
+    known = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
+    with_activation = (ConvOptions, PoolOptions, FullyConnectedOptions, ElementwiseOptions)
+    return not isinstance(options, with_activation) or options.activation in known
+
+
+def has_legal_kernel(graph: Graph, op: Operator) -> bool:
+    """the kernel is at most 31 x 31"""
+    found = operands(graph, op).weights
+    assert found is not None
+    return max(found.shape[1:3]) <= limits.MAX_KERNEL
+
+
+def has_legal_dilation(_graph: Graph, op: Operator) -> bool:
+    """the dilation is at most 32"""
+    options = op.options
+    return not isinstance(options, ConvOptions) or max(options.dilation_h, options.dilation_w) <= limits.MAX_DILATION
+
+
+def has_equal_shapes(graph: Graph, op: Operator) -> bool:
+    """operands and output have the same shape (no broadcasting)"""
+    return len({tensor.shape for tensor in _activations(graph, op)}) == 1
+
+
+def has_equal_grid(graph: Graph, op: Operator) -> bool:
+    """input and output have the same scale and zero point"""
+    grids = [tensor.quantization for tensor in _activations(graph, op)]
+    first = grids[0]
+    return first is not None and all(
+        grid is not None and grid.scales[0] == first.scales[0] and grid.zero_points[0] == first.zero_points[0]
+        for grid in grids
+    )
+
+
+def reduces_height_and_width(graph: Graph, op: Operator) -> bool:
+    """the mean is over height and width of a four-dimensional tensor"""
+    options = op.options
+    data = operands(graph, op).data
+    return isinstance(options, ReduceOptions) and options.axes == (1, 2) and len(data.shape) == 4
+
+
+def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
+    """each row of weights takes one pixel's channels, or one image of at most 31 x 31 pixels"""
+    found = operands(graph, op)
+    assert found.weights is not None
+    inner, shape = found.weights.shape[1], found.data.shape
+    if shape[-1] == inner:
+        return True
+    return (
+        len(shape) == 4
+        and shape[0] == 1
+        and shape[1] * shape[2] * shape[3] == inner
+        and max(shape[1:3]) <= limits.MAX_KERNEL
+    )
+
+
+def keeps_pixels(graph: Graph, op: Operator) -> bool:
+    """the reshape keeps each pixel's channels together, so that no byte moves"""
+    found = operands(graph, op)
+    return found.data.shape[-1:] == found.output.shape[-1:]
+
+
+_DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)
+_IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1)
+_CONVOLUTION: tuple[Predicate, ...] = (
+    *_IMAGE,
+    has_constant_weights,
+    has_int32_bias,
+    has_clamp_activation,
+    has_legal_kernel,
+    has_legal_dilation,
+)
+
+CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
+    {
+        "CONV_2D": _CONVOLUTION,
+        "DEPTHWISE_CONV_2D": _CONVOLUTION,
+        "FULLY_CONNECTED": (
+            *_DATA,
+            has_constant_weights,
+            has_int32_bias,
+            has_clamp_activation,
+            has_matching_inner_size,
+        ),
+        "ADD": (*_DATA, has_clamp_activation, has_equal_shapes),
+        "AVERAGE_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation),
+        "MEAN": (*_DATA, has_batch_1, reduces_height_and_width),
+        "RESHAPE": (*_DATA, has_equal_grid, keeps_pixels),
+    }
+)
+"""The operators that the NPU path takes, each with its rules in the order in which they are checked."""
+
+
+def check(graph: Graph, op: Operator) -> None:
+    """Raise ConstraintError with the first rule that `op` breaks."""
+    if op.kind not in CONSTRAINTS:
+        raise ConstraintError(f"{op.kind} has no NPU form")
+    for rule in CONSTRAINTS[op.kind]:
+        if not rule(graph, op):
+            detail = f" ({op.unsupported})" if rule is is_analysable else ""
+            raise ConstraintError(f"{rule.__doc__}{detail}")

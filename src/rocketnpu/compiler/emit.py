@@ -1,0 +1,116 @@
+"""From steps to a Program: command lists, constants, the arena and the tensor table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
+from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
+from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
+from rocketnpu.compiler.emit_addition import emit_addition
+from rocketnpu.compiler.emit_convolution import emit_convolution
+from rocketnpu.compiler.lowered import cube_shape
+from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution
+from rocketnpu.compiler.steps import StepPlan, storage
+from rocketnpu.ir import Graph
+from rocketnpu.litert.extract import extract_piece
+from rocketnpu.program.model import (
+    COMMANDS,
+    CpuStep,
+    Cube,
+    NpuStep,
+    OperatorEntry,
+    Program,
+    Segment,
+    Step,
+    TensorEntry,
+)
+
+
+def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, dissolved: Mapping[str, str]) -> Program:
+    """The finished program of a graph whose steps and arena are planned."""
+    owner = storage(steps)
+    places = {tensor: Address(ACTIVATIONS, arena.offsets[place]) for tensor, place in owner.items()}
+    commands, pool = CommandSegment(), ConstantPool()
+    emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
+    words = commands.words()
+    content = pool.content()
+    return Program(
+        name=name,
+        segments=(
+            Segment(CONSTANTS, len(content), content),
+            Segment(COMMANDS, words.nbytes, words.astype("<u8").tobytes()),
+            Segment(ACTIVATIONS, arena.size_bytes),
+        ),
+        relocations=tuple(commands.relocations),
+        tasks=tuple(commands.tasks),
+        steps=emitted,
+        tensors=tuple(_entry(graph, tensor, places) for tensor in _visible(graph, emitted)),
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        dissolved=dissolved,
+    )
+
+
+def emit_opaque(name: str, graph: Graph) -> Program:
+    """The program of a graph that can only run as one piece on the CPU."""
+    operators = tuple(OperatorEntry(op.name, op.kind, graph.opaque) for op in graph.operators)
+    step = CpuStep(name, operators, graph.inputs, graph.outputs, graph.model)
+    tensors = tuple(_entry(graph, tensor, {}) for tensor in _visible(graph, [step]))
+    return Program(
+        name=name,
+        segments=(),
+        relocations=(),
+        tasks=(),
+        steps=(step,),
+        tensors=tensors,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+    )
+
+
+def _emit_step(
+    graph: Graph, step: StepPlan, places: Mapping[str, Address], commands: CommandSegment, pool: ConstantPool
+) -> Step:
+    operators = tuple(OperatorEntry(item.operator.name, item.operator.kind, item.reason) for item in step.placed)
+    name = step.placed[-1].operator.name
+    if not step.on_npu:
+        model = extract_piece(graph, [item.operator.index for item in step.placed], step.inputs, step.outputs)
+        return CpuStep(name, operators, step.inputs, step.outputs, model)
+    tasks = tuple(commands.append(task) for plan in step.plans for task in _emit_plan(plan, places, pool))
+    return NpuStep(name, operators, step.inputs, step.outputs, {1: ((tasks,),)})
+
+
+def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool) -> list[TaskRegisters]:
+    match plan:
+        case PlannedConvolution(form, values, tiles):
+            return [
+                emit_convolution(form, values, tile, places[form.input], places[form.output], pool) for tile in tiles
+            ]
+        case PlannedAddition(form, scales):
+            return [emit_addition(form, scales, places[form.first], places[form.second], places[form.output])]
+        case PlannedAlias():
+            return []
+
+
+def _visible(graph: Graph, steps: Sequence[Step]) -> list[str]:
+    """Tensors with a meaning to the user: the graph's inputs, and what goes in and out of steps."""
+    names = [*graph.inputs, *(name for step in steps for name in (*step.inputs, *step.outputs)), *graph.outputs]
+    return list(dict.fromkeys(names))
+
+
+def _entry(graph: Graph, name: str, places: Mapping[str, Address]) -> TensorEntry:
+    tensor = graph.tensors[name]
+    grid, cube = tensor.quantization, None
+    if name in places:
+        shape, place = cube_shape(tensor.shape), places[name]
+        cube = Cube(place.segment, place.offset_bytes, shape.height, shape.width, shape.channels, shape.pixels)
+    return TensorEntry(
+        name=name,
+        shape=tensor.shape,
+        dtype=tensor.dtype.name,
+        scales=() if grid is None else tuple(map(float, grid.scales)),
+        zero_points=() if grid is None else tuple(map(int, grid.zero_points)),
+        axis=None if grid is None else grid.axis,
+        cube=cube,
+    )

@@ -1,0 +1,188 @@
+"""The compiler's own nouns: what the NPU can do in one or more tasks, between the model's operators and register lists.
+
+Everything here is in the device's int8 domain: a uint8 tensor is stored as value - 128, and its zero point likewise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.hw.layouts import ATOM_BYTES
+
+ATOM_CHANNELS = ATOM_BYTES
+"""Channels of one int8 atom: planes, and channel offsets, come in these."""
+
+
+@dataclass(frozen=True)
+class CubeShape:
+    """A tensor's shape on the device: one image of height x width pixels of `channels` int8 values."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels in one plane."""
+        return self.height * self.width
+
+
+def cube_shape(shape: tuple[int, ...]) -> CubeShape:
+    """The device's view of a tensor of any rank: the last dimension is the channel, the one before it the width."""
+    channels = shape[-1] if shape else 1
+    width = shape[-2] if len(shape) > 1 else 1
+    height = 1
+    for size in shape[:-2]:
+        height *= size
+    return CubeShape(height, width, channels)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open ranges of output rows and columns."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+
+class Rounding(Enum):
+    """How the model's reference rounds a product of accumulator and gain."""
+
+    TWICE = "twice"
+    """TFLite's convolutions: once after a multiplier in [0.5, 1), again after a power of two, ties away from zero."""
+    ONCE = "once"
+    """TFLite's average pool: one division, ties away from zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """One convolution: every output in `window` is clamp(round(gain * sum((x - zx) * (w - zw)) + bias * gain) + zy).
+
+    Tap (ky, kx) of output (y, x) reads input row y * stride_h + origin_h + ky * dilation_h, likewise the column;
+    outside the input lies padding, which is real zero. weights: int8 (OC, KH, KW, IC), or (C, KH, KW, 1) if
+    `depthwise`.
+    weight_zero_points, bias: int64 (OC,); gains: float64 (OC,), s_in * s_w / s_out. Input channels are read from
+    `first_input_channel` on, output channels written from `first_output_channel` on (multiples of 16 and 32).
+    low and high bound the result in the output's int8 grid.
+    """
+
+    input: str
+    output: str
+    input_shape: CubeShape
+    output_shape: CubeShape
+    depthwise: bool
+    weights: NDArray[np.int8]
+    weight_zero_points: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    gains: NDArray[np.float64]
+    input_zero_point: int
+    output_zero_point: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    origin_h: int
+    origin_w: int
+    window: Window
+    low: int = -128
+    high: int = 127
+    rounding: Rounding = Rounding.TWICE
+    first_input_channel: int = 0
+    first_output_channel: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+    @property
+    def kernel_h(self) -> int:
+        """Kernel rows."""
+        return self.weights.shape[1]
+
+    @property
+    def kernel_w(self) -> int:
+        """Kernel columns."""
+        return self.weights.shape[2]
+
+    @property
+    def reach_h(self) -> int:
+        """Input rows from the first tap to the last, both included."""
+        return (self.kernel_h - 1) * self.dilation_h + 1
+
+    @property
+    def reach_w(self) -> int:
+        """Input columns from the first tap to the last, both included."""
+        return (self.kernel_w - 1) * self.dilation_w + 1
+
+    @property
+    def output_channels(self) -> int:
+        """Channels this convolution computes."""
+        return self.weights.shape[0]
+
+    @property
+    def input_channels(self) -> int:
+        """Channels this convolution reads."""
+        return self.weights.shape[0] if self.depthwise else self.weights.shape[3]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Element-wise sum of two cubes of one shape: clamp(round((s1*(q1-z1) + s2*(q2-z2)) / so) + zo)."""
+
+    first: str
+    second: str
+    output: str
+    shape: CubeShape
+    first_scale: float
+    second_scale: float
+    output_scale: float
+    first_zero_point: int
+    second_zero_point: int
+    output_zero_point: int
+    low: int = -128
+    high: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.first, self.second)
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """Shape of both operands."""
+        return self.shape
+
+    @property
+    def output_shape(self) -> CubeShape:
+        """Shape of the result."""
+        return self.shape
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A tensor whose bytes on the device are those of another: a reshape that keeps pixels and channels."""
+
+    input: str
+    output: str
+    output_shape: CubeShape
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """A shape with the same pixels and channels as the tensor read."""
+        return self.output_shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+
+Lowered: TypeAlias = Convolution | Addition | Alias

@@ -1,0 +1,83 @@
+"""Deciding what runs where: each operator gets its NPU plan, or the constraint that puts it on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rocketnpu.compiler.constraints import ConstraintError, check
+from rocketnpu.compiler.lower import lower
+from rocketnpu.compiler.lowered import Addition, Alias, Convolution, Lowered
+from rocketnpu.compiler.requantize import AdditionScales, Requantization, requantize, requantize_addition
+from rocketnpu.compiler.tile import Tile, tile
+from rocketnpu.ir import Graph, Operator
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedConvolution:
+    """A convolution with its register arithmetic and its tiles."""
+
+    form: Convolution
+    values: Requantization
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class PlannedAddition:
+    """An addition with its register arithmetic."""
+
+    form: Addition
+    scales: AdditionScales
+
+
+@dataclass(frozen=True)
+class PlannedAlias:
+    """A change of name and shape; no task."""
+
+    form: Alias
+
+
+Planned: TypeAlias = PlannedConvolution | PlannedAddition | PlannedAlias
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """An operator with its plan for the NPU, or the reason why it has none."""
+
+    operator: Operator
+    plan: tuple[Planned, ...] = ()
+    reason: str | None = None
+
+
+def place(graph: Graph) -> tuple[Placed, ...]:
+    """Every operator of the graph, in order."""
+    placed = [_place(graph, op) for op in graph.operators]
+    computed = [item.operator for item in placed if any(not isinstance(plan, PlannedAlias) for plan in item.plan)]
+    on_npu = {name for op in computed for name in (*op.inputs, *op.outputs)}
+    return tuple(_without_detour(item, on_npu) for item in placed)
+
+
+def _without_detour(item: Placed, on_npu: set[str | None]) -> Placed:
+    """An alias between tensors that the NPU does not touch stays on the host."""
+    op = item.operator
+    if item.reason is None and not on_npu.intersection((*op.inputs[:1], *op.outputs)):
+        return Placed(op, reason="a neighbour computes on the NPU")
+    return item
+
+
+def _place(graph: Graph, op: Operator) -> Placed:
+    try:
+        check(graph, op)
+        return Placed(op, tuple(_plan(form) for form in lower(graph, op)))
+    except ConstraintError as constraint:
+        return Placed(op, reason=str(constraint))
+
+
+def _plan(form: Lowered) -> Planned:
+    match form:
+        case Convolution():
+            return PlannedConvolution(form, requantize(form), tile(form))
+        case Addition():
+            return PlannedAddition(form, requantize_addition(form))
+        case Alias():
+            return PlannedAlias(form)

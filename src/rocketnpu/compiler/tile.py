@@ -1,0 +1,199 @@
+"""Cutting a convolution into tasks that fit the CBUF, and sharing its banks between features and weights.
+
+Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
+
+1. A tile is a range of output rows, output columns and, where weights or rows ask for it, output channels. The input
+   rows under it must fit the data banks completely; weights fit theirs or stream with at least the minimum of banks.
+2. Rows are cut first, in bands of equal height; columns only where the fewest rows do not fit; channels in multiples of
+   32 (64 for depthwise).
+3. Strides beyond the field are not needed where a tile has one output along that axis.
+4. Among the legal ways the one with the lowest cost wins: DRAM bytes at the vendor's bandwidth, plus a fixed cost a
+   task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, Window
+from rocketnpu.hw import cbuf, limits
+from rocketnpu.hw.sizes import align
+
+TASK_OVERHEAD_BYTES = 64 * 1024
+"""What starting one more task is worth in DRAM traffic: 3-5 us in a chain at 17 GB/s (hardware/performance.md)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One task's share: output `window`, output channels c0..c1, the input rows and columns read, padding and banks."""
+
+    window: Window
+    c0: int
+    c1: int
+    input_y0: int
+    input_y1: int
+    input_x0: int
+    input_x1: int
+    pad_top: int
+    pad_left: int
+    data_banks: int
+    weight_banks: int
+
+
+@dataclass(frozen=True)
+class _Split:
+    """How many channels, columns and rows of output one task takes at most, and the banks its weights get at least."""
+
+    channels: int
+    columns: int
+    rows: int
+    weight_banks: int
+
+
+def tile(conv: Convolution) -> tuple[Tile, ...]:
+    """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy."""
+    best: tuple[Tile, ...] | None = None
+    best_cost = float("inf")
+    for split in _splits(conv):
+        tiles = tuple(_tiles(conv, split))
+        cost = sum(_tile_cost_bytes(conv, part) for part in tiles)
+        if cost < best_cost:
+            best, best_cost = tiles, cost
+    if best is None:
+        raise ConstraintError("one output pixel's input window and kernels fit the CBUF")
+    return best
+
+
+def stored_input_channels(conv: Convolution, channels: int) -> int:
+    """Input channels a task reads, in whole atoms: its own channels for depthwise, else all of them."""
+    return align(channels if conv.depthwise else conv.input_channels, ATOM_CHANNELS)
+
+
+def kernel_bytes(conv: Convolution, channels: int) -> int:
+    """WEIGHT_BYTES_PER_KERNEL of a task with that many output channels."""
+    return conv.kernel_h * conv.kernel_w * stored_input_channels(conv, channels)
+
+
+def weight_bytes(conv: Convolution, channels: int) -> int:
+    """WEIGHT_BYTES of a task: one kernel for depthwise, else an even number of them."""
+    return kernel_bytes(conv, channels) * (1 if conv.depthwise else align(channels, 2))
+
+
+def _splits(conv: Convolution) -> Iterator[_Split]:
+    """Legal splits, coarse ones first: for each channel split the widest columns that fit."""
+    columns, rows = conv.window.x1 - conv.window.x0, conv.window.y1 - conv.window.y0
+    group = limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP
+    for channels in _halvings(conv.output_channels, group):
+        if kernel_bytes(conv, channels) > limits.MAX_KERNEL_BYTES:
+            continue
+        for weight_banks in _weight_bank_choices(conv, channels):
+            for width in _halvings(columns, 1):
+                height = min(rows, _rows_that_fit(conv, channels, width, weight_banks))
+                if height >= 1 and _legal_width(conv, width):
+                    yield _Split(channels, width, height, weight_banks)
+                    break
+
+
+def _halvings(total: int, unit: int) -> Iterator[int]:
+    """total, then a half, a third ... of it, each rounded up to whole units, without repeats, down to one unit."""
+    previous = 0
+    for parts in range(1, -(-total // unit) + 1):
+        size = min(total, align(-(-total // parts), unit))
+        if size != previous:
+            yield size
+            previous = size
+
+
+def _weight_bank_choices(conv: Convolution, channels: int) -> list[int]:
+    """Banks for weights that fit completely, and the minimum for weights that stream."""
+    total = weight_bytes(conv, channels)
+    resident = cbuf.weight_banks(total)
+    choices = [resident] if resident < cbuf.BANKS else []
+    if not conv.depthwise:
+        streaming = max(
+            cbuf.minimum_streaming_weight_banks(stored_input_channels(conv, channels)),
+            min(
+                cbuf.vendor_streaming_weight_banks(conv.kernel_h, conv.kernel_w, stored_input_channels(conv, channels)),
+                cbuf.BANKS - 1,
+            ),
+        )
+        if streaming < resident:
+            choices.append(streaming)
+    return choices
+
+
+def _legal_width(conv: Convolution, columns: int) -> bool:
+    span = min(conv.input_shape.width, (columns - 1) * conv.stride_w + conv.reach_w)
+    return max(span, columns) <= limits.MAX_CONV_INPUT and (conv.stride_w <= limits.MAX_CONV_STRIDE or columns == 1)
+
+
+def _rows_that_fit(conv: Convolution, channels: int, columns: int, weight_banks: int) -> int:
+    """The most output rows whose input rows fit the banks that weights leave, and the size fields; 0 if none."""
+    span = min(conv.input_shape.width, (columns - 1) * conv.stride_w + conv.reach_w)
+    entries = cbuf.data_entries_per_row(span, stored_input_channels(conv, channels))
+    if entries > limits.MAX_DATA_ENTRIES:
+        return 0
+    banks = cbuf.BANKS - weight_banks - cbuf.slack_banks(span)
+    input_rows = min(cbuf.rows_that_fit(entries, banks), limits.MAX_CONV_INPUT, _grain_rows(conv))
+    if input_rows >= conv.input_shape.height and conv.stride_h <= limits.MAX_CONV_STRIDE:
+        return conv.window.y1 - conv.window.y0
+    if input_rows < conv.reach_h:
+        return 0
+    return 1 if conv.stride_h > limits.MAX_CONV_STRIDE else (input_rows - conv.reach_h) // conv.stride_h + 1
+
+
+def _grain_rows(conv: Convolution) -> int:
+    """Rows of a tile for which rows + kernel + top padding stays within FEATURE_GRAINS."""
+    return limits.MAX_FEATURE_GRAINS - conv.kernel_h - limits.MAX_CONV_PAD
+
+
+def _bands(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of nearly equal length, none longer than `size`."""
+    count = -(-(stop - start) // size)
+    edges = [start + (stop - start) * part // count for part in range(count + 1)]
+    yield from pairwise(edges)
+
+
+def _tiles(conv: Convolution, split: _Split) -> Iterator[Tile]:
+    window = conv.window
+    for c0 in range(0, conv.output_channels, split.channels):
+        c1 = min(c0 + split.channels, conv.output_channels)
+        for (y0, y1), (x0, x1) in product(
+            _bands(window.y0, window.y1, split.rows), _bands(window.x0, window.x1, split.columns)
+        ):
+            yield _tile(conv, Window(y0, y1, x0, x1), c0, c1, split.weight_banks)
+
+
+def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_banks: int) -> Tile:
+    top = window.y0 * conv.stride_h + conv.origin_h
+    left = window.x0 * conv.stride_w + conv.origin_w
+    bottom = (window.y1 - 1) * conv.stride_h + conv.origin_h + conv.reach_h
+    right = (window.x1 - 1) * conv.stride_w + conv.origin_w + conv.reach_w
+    if max(-top, -left) > limits.MAX_CONV_PAD:
+        raise ConstraintError("padding before the first row and column is at most 15")
+    y0, y1 = max(top, 0), min(bottom, conv.input_shape.height)
+    x0, x1 = max(left, 0), min(right, conv.input_shape.width)
+    entries = cbuf.data_entries_per_row(x1 - x0, stored_input_channels(conv, c1 - c0))
+    data_banks = min(cbuf.data_banks(entries, y1 - y0) + cbuf.slack_banks(x1 - x0), cbuf.BANKS - least_weight_banks)
+    return Tile(
+        window=window,
+        c0=c0,
+        c1=c1,
+        input_y0=y0,
+        input_y1=y1,
+        input_x0=x0,
+        input_x1=x1,
+        pad_top=max(-top, 0),
+        pad_left=max(-left, 0),
+        data_banks=data_banks,
+        weight_banks=cbuf.BANKS - data_banks,
+    )
+
+
+def _tile_cost_bytes(conv: Convolution, part: Tile) -> int:
+    channels = part.c1 - part.c0
+    pixels = (part.input_y1 - part.input_y0) * (part.input_x1 - part.input_x0)
+    return TASK_OVERHEAD_BYTES + pixels * stored_input_channels(conv, channels) + weight_bytes(conv, channels)
