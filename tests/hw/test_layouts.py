@@ -198,6 +198,53 @@ def test_the_silicon_capture_stores_depthwise_weights_by_tap(shared):
     np.testing.assert_array_equal(layouts.pack_depthwise_weights(expected), captured)
 
 
+def onnx_initializer(model, name, shape):
+    """Float32 raw data of a TensorProto: its name (field 8), then length and bytes (field 9)."""
+    field = b"\x42" + bytes([len(name)]) + name.encode() + b"\x4a"
+    start = model.index(field) + len(field)
+    while model[start] & 0x80:
+        start += 1
+    count = int(np.prod(shape))
+    return np.frombuffer(model[start + 1 : start + 1 + 4 * count], "<f4").reshape(shape)
+
+
+def quantize_as_the_vendor(weights, axes):
+    """Asymmetric int8 over a range that includes 0: values and zero points, in float64."""
+    low = np.minimum(weights.min(axis=axes, keepdims=True), 0).astype(np.float64)
+    high = np.maximum(weights.max(axis=axes, keepdims=True), 0).astype(np.float64)
+    scale = (high - low) / 255
+    zero_point = np.round(-128 - low / scale)
+    return np.clip(np.round(weights / scale + zero_point), -128, 127).astype(np.int8), zero_point.reshape(-1)
+
+
+VENDOR_LAYERS = [
+    ("a", "conv1_w", (32, 32, 3, 3)),
+    ("a2", "conv1_w", (48, 32, 3, 3)),  # a last group of 16 kernels
+    ("a2", "conv2_w", (64, 48, 1, 1)),  # a half group of 16 input channels
+    ("a2", "conv3_w", (32, 64, 3, 3)),
+    ("b", "conv_rgb_w", (32, 3, 3, 3)),  # an image: lanes past 3 hold the zero point
+    ("b", "dw_w", (32, 1, 3, 3)),  # depthwise with half a group
+    ("b", "pw_w", (32, 32, 1, 1)),
+    ("b", "branch_w", (32, 32, 3, 3)),
+    ("b", "mix_w", (32, 64, 1, 1)),
+    ("b", "fc_w", (10, 32, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+@pytest.mark.parametrize(("model", "name", "shape"), VENDOR_LAYERS)
+def test_packed_weights_are_byte_for_byte_in_the_vendors_programs(shared, model, name, shape, granularity):
+    folder = shared / "vectors/vendor"
+    weights = onnx_initializer((folder / f"{model}.onnx").read_bytes(), name, shape)
+    quantized, zero_points = quantize_as_the_vendor(weights, (1, 2, 3) if granularity == "channel" else None)
+    if shape[1] == 1:
+        packed = layouts.pack_depthwise_weights(quantized[:, 0].transpose(1, 2, 0))
+    else:
+        packed = layouts.pack_direct_weights(quantized.transpose(0, 2, 3, 1), fill=zero_points)
+    program = (folder / f"{model}_{granularity}.rknn").read_bytes()
+    assert program.count(packed.tobytes()) >= 1, f"{packed.size} bytes of {model}.{name} are not in the program"
+
+
 def test_short_weights_are_refused():
     with pytest.raises(Error, match="need 1024 bytes, the buffer has 1023"):
         layouts.unpack_direct_weights(np.zeros(1023, np.uint8), 32, 1, 1, 32)
