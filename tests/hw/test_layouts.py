@@ -1,5 +1,7 @@
 """Memory layouts: the worked examples of hardware/layouts.md, round trips, the silicon capture and hostile sizes."""
 
+import csv
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -243,6 +245,30 @@ def test_packed_weights_are_byte_for_byte_in_the_vendors_programs(shared, model,
         packed = layouts.pack_direct_weights(quantized.transpose(0, 2, 3, 1), fill=zero_points)
     program = (folder / f"{model}_{granularity}.rknn").read_bytes()
     assert program.count(packed.tobytes()) >= 1, f"{packed.size} bytes of {model}.{name} are not in the program"
+
+
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_packed_operands_are_byte_for_byte_in_the_vendors_programs(shared, granularity):
+    """Bias, weight zero points and multipliers of hardware/dpu.md, "Requantization parameters", vendor recipe."""
+    folder = shared / "vectors/vendor"
+    model = (folder / "a.onnx").read_bytes()
+    bias = onnx_initializer(model, "conv1_b", (32,))
+    weights = onnx_initializer(model, "conv1_w", (32, 32, 3, 3))
+    axes = (1, 2, 3) if granularity == "channel" else None
+    quantized, zero_points = quantize_as_the_vendor(weights, axes)
+    scales = (np.maximum(weights.max(axes), 0.0) - np.minimum(weights.min(axes), 0.0)).astype(np.float64) / 255
+    with (folder / f"a_{granularity}.tensors.csv").open() as rows:
+        tensor = next(row for row in csv.DictReader(rows) if row["tensor"] == "x")
+    input_scale, input_zero_point = float(tensor["scale"]), int(tensor["zero_point"])
+    effective = quantized.reshape(32, -1) - zero_points[:, None]
+    alu = (np.round(bias / (input_scale * scales)) - input_zero_point * effective.sum(axis=1)).astype(np.int32)
+    if granularity == "channel":
+        mul = np.round(scales / scales.max() * 16384).astype(np.int16)
+        packed = layouts.pack_channel_operands(ChannelOperands(alu, -zero_points.astype(np.int16), mul), 32)
+    else:
+        packed = layouts.pack_bias(alu, 32)
+    program = (folder / f"a_{granularity}.rknn").read_bytes()
+    assert program.count(packed.tobytes()) == 1, f"operands {alu[:4]}... are not in the program"
 
 
 def test_short_weights_are_refused():
