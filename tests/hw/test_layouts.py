@@ -211,12 +211,16 @@ def onnx_initializer(model, name, shape):
 
 
 def quantize_as_the_vendor(weights, axes):
-    """Asymmetric int8 over a range that includes 0: values and zero points, in float64."""
+    """Asymmetric int8 over a range that includes 0: values, zero points and scales, in float64."""
     low = np.minimum(weights.min(axis=axes, keepdims=True), 0).astype(np.float64)
     high = np.maximum(weights.max(axis=axes, keepdims=True), 0).astype(np.float64)
     scale = (high - low) / 255
     zero_point = np.round(-128 - low / scale)
-    return np.clip(np.round(weights / scale + zero_point), -128, 127).astype(np.int8), zero_point.reshape(-1)
+    return (
+        np.clip(np.round(weights / scale + zero_point), -128, 127).astype(np.int8),
+        zero_point.reshape(-1),
+        scale.reshape(-1),
+    )
 
 
 VENDOR_LAYERS = [
@@ -238,7 +242,7 @@ VENDOR_LAYERS = [
 def test_packed_weights_are_byte_for_byte_in_the_vendors_programs(shared, model, name, shape, granularity):
     folder = shared / "vectors/vendor"
     weights = onnx_initializer((folder / f"{model}.onnx").read_bytes(), name, shape)
-    quantized, zero_points = quantize_as_the_vendor(weights, (1, 2, 3) if granularity == "channel" else None)
+    quantized, zero_points, _ = quantize_as_the_vendor(weights, (1, 2, 3) if granularity == "channel" else None)
     if shape[1] == 1:
         packed = layouts.pack_depthwise_weights(quantized[:, 0].transpose(1, 2, 0))
     else:
@@ -255,8 +259,7 @@ def test_packed_operands_are_byte_for_byte_in_the_vendors_programs(shared, granu
     bias = onnx_initializer(model, "conv1_b", (32,))
     weights = onnx_initializer(model, "conv1_w", (32, 32, 3, 3))
     axes = (1, 2, 3) if granularity == "channel" else None
-    quantized, zero_points = quantize_as_the_vendor(weights, axes)
-    scales = (np.maximum(weights.max(axes), 0.0) - np.minimum(weights.min(axes), 0.0)).astype(np.float64) / 255
+    quantized, zero_points, scales = quantize_as_the_vendor(weights, axes)
     with (folder / f"a_{granularity}.tensors.csv").open() as rows:
         tensor = next(row for row in csv.DictReader(rows) if row["tensor"] == "x")
     input_scale, input_zero_point = float(tensor["scale"]), int(tensor["zero_point"])
