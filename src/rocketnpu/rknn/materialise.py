@@ -50,7 +50,7 @@ class _RegisterGroups:
             self.ping_pong = bool(register.field_value(value, "POINTER_PP_EN"))
             if register.field_value(value, "POINTER_PP_CLEAR"):
                 self.pointer = 0
-            elif not self.ping_pong:
+            if not self.ping_pong:
                 self.pointer = register.field_value(value, "POINTER")
         self.held[self.pointer][register] = write
 
