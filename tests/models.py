@@ -1,0 +1,403 @@
+"""Small quantized TFLite models for tests: random weights from a seed, scales that keep values in range.
+
+    model = ModelBuilder(seed=1)
+    x = model.input((1, 8, 8, 3), "uint8")
+    y = model.conv2d(x, 16, kernel=3, stride=2, activation="RELU6")
+    z = model.add(y, model.depthwise(y, per_channel=False))
+    data = model.build(z)
+
+Every method that makes an operator returns the name of its output tensor, which other methods take.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
+flatbuffers: Any = importlib.import_module("flatbuffers")
+
+Pair = int | tuple[int, int]
+
+OUTPUT_SIGMA = 2.0
+"""Weight scales are chosen so that a convolution of full-range noise has this standard deviation, in real units."""
+
+UNIFORM_SIGMA = 74.0
+"""Standard deviation of a uniformly distributed byte, 256 / sqrt(12)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Quantization of a tensor: one scale and zero point, or a sequence of scales along `axis`."""
+
+    scale: float | tuple[float, ...]
+    zero: int = 0
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class BuiltTensor:
+    """A tensor of the model under construction."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    grid: Grid | None
+    data: NDArray[Any] | None = None
+
+    @property
+    def scale(self) -> float:
+        assert self.grid is not None
+        assert isinstance(self.grid.scale, float)
+        return self.grid.scale
+
+
+class ModelBuilder:
+    """A TFLite model of one subgraph, operator by operator."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors: dict[str, BuiltTensor] = {}
+        self._inputs: list[str] = []
+        self._operators: list[Any] = []
+        self._codes: list[Any] = []
+
+    def input(
+        self, shape: tuple[int, ...], dtype: str = "int8", scale: float = 0.02, zero: int | None = None, name: str = ""
+    ) -> str:
+        """A graph input; the zero point defaults to one near the middle of the dtype's range."""
+        grid = Grid(scale, _middle(dtype) if zero is None else zero) if dtype in ("int8", "uint8") else None
+        name = self._tensor(name or f"input{len(self._inputs)}", shape, dtype, grid)
+        self._inputs.append(name)
+        return name
+
+    def constant(self, data: ArrayLike, grid: Grid | None = None, name: str = "constant") -> str:
+        """A constant tensor of the array's shape and dtype."""
+        array = np.asarray(data)
+        return self._tensor(name, array.shape, str(array.dtype), grid, array)
+
+    def conv2d(
+        self,
+        x: str,
+        channels: int,
+        kernel: Pair = 3,
+        stride: Pair = 1,
+        padding: str = "SAME",
+        dilation: Pair = 1,
+        activation: str = "NONE",
+        per_channel: bool = False,
+        output: Grid | None = None,
+        weights: NDArray[Any] | None = None,
+        weight_grid: Grid | None = None,
+        bias: NDArray[Any] | bool = True,
+        name: str = "",
+    ) -> str:
+        """CONV_2D with weights (channels, kernel_h, kernel_w, input channels), random unless given.
+
+        `bias` is True (random), False (left out, which LiteRT refuses for CONV_2D only) or int32 values; `output`
+        overrides the output's quantization.
+        """
+        source = self.tensors[x]
+        shape = (channels, *_pair(kernel), source.shape[3])
+        options = schema.Conv2DOptionsT()
+        operands = self._weights_and_bias(source, shape, 0, per_channel, weights, weight_grid, bias)
+        self._window(options, stride, padding, dilation, activation)
+        result = _slide(source.shape, _pair(kernel), stride, padding, dilation, channels)
+        return self._layer("CONV_2D", "Conv2DOptions", options, [x, *operands], result, activation, output, name)
+
+    def depthwise(
+        self,
+        x: str,
+        kernel: Pair = 3,
+        stride: Pair = 1,
+        padding: str = "SAME",
+        dilation: Pair = 1,
+        multiplier: int = 1,
+        activation: str = "NONE",
+        per_channel: bool = False,
+        output: Grid | None = None,
+        weights: NDArray[Any] | None = None,
+        weight_grid: Grid | None = None,
+        bias: NDArray[Any] | bool = True,
+        name: str = "",
+    ) -> str:
+        """DEPTHWISE_CONV_2D with weights (1, kernel_h, kernel_w, input channels * multiplier); see `conv2d`."""
+        source = self.tensors[x]
+        channels = source.shape[3] * multiplier
+        options = schema.DepthwiseConv2DOptionsT(depthMultiplier=multiplier)
+        operands = self._weights_and_bias(
+            source, (1, *_pair(kernel), channels), 3, per_channel, weights, weight_grid, bias
+        )
+        self._window(options, stride, padding, dilation, activation)
+        result = _slide(source.shape, _pair(kernel), stride, padding, dilation, channels)
+        table = "DepthwiseConv2DOptions"
+        return self._layer("DEPTHWISE_CONV_2D", table, options, [x, *operands], result, activation, output, name)
+
+    def fully_connected(
+        self,
+        x: str,
+        units: int,
+        activation: str = "NONE",
+        per_channel: bool = False,
+        keep_num_dims: bool = False,
+        output: Grid | None = None,
+        weights: NDArray[Any] | None = None,
+        weight_grid: Grid | None = None,
+        bias: NDArray[Any] | bool = True,
+        name: str = "",
+    ) -> str:
+        """FULLY_CONNECTED over all but the first dimension of x (over the last one with `keep_num_dims`)."""
+        source = self.tensors[x]
+        depth = source.shape[-1] if keep_num_dims else math.prod(source.shape[1:])
+        operands = self._weights_and_bias(source, (units, depth), 0, per_channel, weights, weight_grid, bias)
+        options = schema.FullyConnectedOptionsT(
+            fusedActivationFunction=_activation(activation), keepNumDims=keep_num_dims
+        )
+        result = (*source.shape[:-1], units) if keep_num_dims else (source.shape[0], units)
+        table = "FullyConnectedOptions"
+        return self._layer("FULLY_CONNECTED", table, options, [x, *operands], result, activation, output, name)
+
+    def add(self, a: str, b: str, activation: str = "NONE", output: Grid | None = None, name: str = "") -> str:
+        """ADD of two tensors that broadcast."""
+        shape = np.broadcast_shapes(self.tensors[a].shape, self.tensors[b].shape)
+        options = schema.AddOptionsT(fusedActivationFunction=_activation(activation))
+        return self._layer("ADD", "AddOptions", options, [a, b], shape, activation, output, name)
+
+    def average_pool(self, x: str, kernel: Pair = 2, stride: Pair = 2, padding: str = "VALID", name: str = "") -> str:
+        """AVERAGE_POOL_2D; the output has the input's quantization, as TFLite demands."""
+        return self._pool("AVERAGE_POOL_2D", x, kernel, stride, padding, name)
+
+    def max_pool(self, x: str, kernel: Pair = 2, stride: Pair = 2, padding: str = "VALID", name: str = "") -> str:
+        """MAX_POOL_2D; the output has the input's quantization, as TFLite demands."""
+        return self._pool("MAX_POOL_2D", x, kernel, stride, padding, name)
+
+    def mean(
+        self, x: str, axes: Sequence[int] = (1, 2), keep_dims: bool = True, output: Grid | None = None, name: str = ""
+    ) -> str:
+        """MEAN over constant axes; the output has the input's quantization unless given."""
+        source = self.tensors[x]
+        dropped = {axis % len(source.shape) for axis in axes}
+        sizes = [1 if axis in dropped else size for axis, size in enumerate(source.shape)]
+        shape = tuple(size for axis, size in enumerate(sizes) if keep_dims or axis not in dropped)
+        operands = [x, self.constant(np.array(axes, np.int32), name="axes")]
+        options = schema.ReducerOptionsT(keepDims=keep_dims)
+        return self.operator("MEAN", operands, shape, output or source.grid, options, "ReducerOptions", name)
+
+    def reshape(self, x: str, shape: tuple[int, ...], name: str = "") -> str:
+        """RESHAPE to a constant shape."""
+        operands = [x, self.constant(np.array(shape, np.int32), name="shape")]
+        options = schema.ReshapeOptionsT(newShape=np.array(shape, np.int32))
+        return self.operator("RESHAPE", operands, shape, self.tensors[x].grid, options, "ReshapeOptions", name)
+
+    def softmax(self, x: str, name: str = "") -> str:
+        """SOFTMAX over the last dimension, on the output grid that TFLite demands."""
+        source = self.tensors[x]
+        grid = None if source.grid is None else Grid(1 / 256, 0 if source.dtype == "uint8" else -128)
+        options = schema.SoftmaxOptionsT(beta=1.0)
+        return self.operator("SOFTMAX", [x], source.shape, grid, options, "SoftmaxOptions", name)
+
+    def operator(
+        self,
+        kind: str,
+        inputs: Sequence[str | None],
+        shape: tuple[int, ...],
+        grid: Grid | None = None,
+        options: Any = None,
+        options_table: str = "NONE",
+        name: str = "",
+        dtype: str = "",
+    ) -> str:
+        """Any other operator with one output; the dtype defaults to that of the first input."""
+        names = list(self.tensors)
+        first = next(operand for operand in inputs if operand is not None)
+        result = self._tensor(name or kind.lower(), shape, dtype or self.tensors[first].dtype, grid)
+        number = getattr(schema.BuiltinOperator, kind)
+        code = schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=1)
+        table = schema.OperatorT(
+            opcodeIndex=len(self._codes),
+            inputs=np.array([-1 if operand is None else names.index(operand) for operand in inputs], np.int32),
+            outputs=np.array([len(names)], np.int32),
+            builtinOptionsType=getattr(schema.BuiltinOptions, options_table),
+            builtinOptions=options,
+        )
+        self._codes.append(code)
+        self._operators.append(table)
+        return result
+
+    def model(self, *outputs: str) -> Any:
+        """The model as the schema's object tree, for tests that want to spoil it; see `pack`."""
+        names = list(self.tensors)
+        buffers = [schema.BufferT()]
+        tensors: list[Any] = []
+        for name, tensor in self.tensors.items():
+            number = 0
+            if tensor.data is not None:
+                number = len(buffers)
+                data = np.frombuffer(np.ascontiguousarray(tensor.data).tobytes(), np.uint8)
+                buffers.append(schema.BufferT(data=data))
+            tensors.append(
+                schema.TensorT(
+                    shape=np.array(tensor.shape, np.int32),
+                    type=getattr(schema.TensorType, "BOOL" if tensor.dtype == "bool" else tensor.dtype.upper()),
+                    buffer=number,
+                    name=name,
+                    quantization=_quantization(tensor.grid),
+                )
+            )
+        subgraph = schema.SubGraphT(
+            tensors=tensors,
+            inputs=np.array([names.index(name) for name in self._inputs], np.int32),
+            outputs=np.array([names.index(name) for name in outputs], np.int32),
+            operators=self._operators,
+            name="main",
+        )
+        return schema.ModelT(version=3, operatorCodes=self._codes, subgraphs=[subgraph], buffers=buffers)
+
+    def build(self, *outputs: str) -> bytes:
+        """The TFLite file with these graph outputs."""
+        return pack(self.model(*outputs))
+
+    def random_inputs(self) -> list[NDArray[Any]]:
+        """Full-range noise for every graph input."""
+        return [random_values(self.rng, self.tensors[name].shape, self.tensors[name].dtype) for name in self._inputs]
+
+    def _tensor(
+        self, name: str, shape: tuple[int, ...], dtype: str, grid: Grid | None, data: NDArray[Any] | None = None
+    ) -> str:
+        unique, number = name, 1
+        while unique in self.tensors:
+            number += 1
+            unique = f"{name}_{number}"
+        self.tensors[unique] = BuiltTensor(tuple(int(size) for size in shape), dtype, grid, data)
+        return unique
+
+    def _layer(
+        self,
+        kind: str,
+        options_table: str,
+        options: Any,
+        inputs: Sequence[str],
+        shape: tuple[int, ...],
+        activation: str,
+        output: Grid | None,
+        name: str,
+    ) -> str:
+        source = self.tensors[inputs[0]]
+        grid = output or (None if source.grid is None else _activation_grid(activation, source.dtype))
+        return self.operator(kind, inputs, shape, grid, options, options_table, name)
+
+    def _pool(self, kind: str, x: str, kernel: Pair, stride: Pair, padding: str, name: str) -> str:
+        source = self.tensors[x]
+        options = schema.Pool2DOptionsT(filterHeight=_pair(kernel)[0], filterWidth=_pair(kernel)[1])
+        options.strideH, options.strideW = _pair(stride)
+        options.padding = getattr(schema.Padding, padding)
+        shape = _slide(source.shape, _pair(kernel), stride, padding, 1, source.shape[3])
+        return self.operator(kind, [x], shape, source.grid, options, "Pool2DOptions", name)
+
+    def _window(self, options: Any, stride: Pair, padding: str, dilation: Pair, activation: str) -> None:
+        options.strideH, options.strideW = _pair(stride)
+        options.dilationHFactor, options.dilationWFactor = _pair(dilation)
+        options.padding = getattr(schema.Padding, padding)
+        options.fusedActivationFunction = _activation(activation)
+
+    def _weights_and_bias(
+        self,
+        source: BuiltTensor,
+        shape: tuple[int, ...],
+        axis: int,
+        per_channel: bool,
+        weights: NDArray[Any] | None,
+        grid: Grid | None,
+        bias: NDArray[Any] | bool,
+    ) -> list[str]:
+        """Weights and bias as tensors; only the weights when the bias is left out."""
+        channels = shape[axis]
+        if source.grid is None:
+            return self._float_weights_and_bias(shape, channels, weights, bias)
+        if weights is None:
+            low, high = (1, 255) if source.dtype == "uint8" else (-127, 127)
+            weights = self.rng.integers(low, high, shape, endpoint=True).astype(source.dtype)
+        if grid is None:
+            taps = math.prod(shape) // channels
+            scale = OUTPUT_SIGMA / (math.sqrt(taps) * UNIFORM_SIGMA * source.scale * UNIFORM_SIGMA)
+            if per_channel:
+                grid = Grid(tuple((scale * self.rng.uniform(0.4, 1.6, channels)).tolist()), 0, axis)
+            else:
+                grid = Grid(scale, int(self.rng.integers(120, 136)) if source.dtype == "uint8" else 0)
+        operands = [self.constant(weights, grid, "weights")]
+        if bias is False:
+            return operands
+        scales = source.scale * np.array(grid.scale)
+        values = np.rint(self.rng.normal(0, OUTPUT_SIGMA / 2, channels) / scales) if bias is True else bias
+        bias_grid = Grid(tuple(scales.tolist()) if scales.ndim else float(scales))
+        return [*operands, self.constant(np.asarray(values).astype(np.int32), bias_grid, "bias")]
+
+    def _float_weights_and_bias(
+        self, shape: tuple[int, ...], channels: int, weights: NDArray[Any] | None, bias: NDArray[Any] | bool
+    ) -> list[str]:
+        if weights is None:
+            weights = self.rng.normal(0, 1, shape).astype(np.float32)
+        values = self.rng.normal(0, 1, channels) if isinstance(bias, bool) else bias
+        operands = [self.constant(weights, name="weights")]
+        return operands if bias is False else [*operands, self.constant(np.asarray(values).astype(np.float32))]
+
+
+def pack(model: Any) -> bytes:
+    """A TFLite file from the schema's object tree."""
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def random_values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Noise over the whole range of an integer dtype, or normal with sigma 1 for a float one."""
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(0, 1, shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _middle(dtype: str) -> int:
+    return 131 if dtype == "uint8" else 3
+
+
+def _activation(name: str) -> int:
+    return getattr(schema.ActivationFunctionType, name)
+
+
+def _activation_grid(activation: str, dtype: str) -> Grid:
+    """A grid that spans what comes out of an activation, for values of standard deviation OUTPUT_SIGMA."""
+    lowest = int(np.iinfo(dtype).min)
+    if activation in ("RELU", "RELU6"):
+        return Grid(6 / 255, lowest)
+    if activation == "RELU_N1_TO_1":
+        return Grid(2 / 255, lowest + 127)
+    return Grid(6 * OUTPUT_SIGMA / 255, _middle(dtype) - 8)
+
+
+def _slide(
+    source: tuple[int, ...], kernel: tuple[int, int], stride: Pair, padding: str, dilation: Pair, channels: int
+) -> tuple[int, ...]:
+    sizes: list[int] = []
+    for size, taps, step, spread in zip(source[1:3], kernel, _pair(stride), _pair(dilation), strict=True):
+        room = size if padding == "SAME" else size - (taps - 1) * spread
+        sizes.append(-(-room // step))
+    return (source[0], *sizes, channels)
+
+
+def _quantization(grid: Grid | None) -> Any:
+    if grid is None:
+        return None
+    scales = np.atleast_1d(np.array(grid.scale, np.float32))
+    return schema.QuantizationParametersT(
+        scale=scales, zeroPoint=np.full(scales.shape, grid.zero, np.int64), quantizedDimension=grid.axis
+    )
