@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .errors import ModelError
-from .ir import Quantization
+from rocketnpu.errors import ModelError
+from rocketnpu.ir import Quantization
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded: formats of pixels only (Pillow also knows some that start other programs, such as EPS)."""

@@ -1,0 +1,70 @@
+"""The command line: `rocketnpu COMMAND ...`; one module for each command, found in `COMMANDS`.
+
+Exit codes: 0 fine, 1 a check failed, 2 bad usage or input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from rocketnpu.cli import compile, demo, devices, run
+from rocketnpu.cli.arguments import Parser
+from rocketnpu.cli.terminal import plain
+from rocketnpu.errors import Error
+
+COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "compile": compile,
+    "devices": devices,
+    "demo": demo,
+}
+"""Every command's module: its docstring is the help, `configure` adds its arguments, `execute` runs it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and return its exit code; usage errors raise SystemExit(2)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of tensors must not fail on an ASCII terminal
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.execute(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): silence the interpreter's last flush as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Error, OSError, MemoryError) as error:
+        print(f"rocketnpu: {plain(_message(error))}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="rocketnpu", description="A toolchain for the NPU of the Rockchip RK3588.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(execute=module.execute)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("rocketnpu")
+
+
+def _message(error: Error | OSError | MemoryError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)

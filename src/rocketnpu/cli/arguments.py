@@ -1,0 +1,85 @@
+"""The argument parser of the command line, and the values that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import NoReturn
+
+from rocketnpu.cli.terminal import plain
+from rocketnpu.images import Fit, Normalization
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the error and where to find help on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {plain(message)} (see {self.prog} --help)\n")
+
+
+def positive(text: str) -> int:
+    """An argument that is an integer of at least 1."""
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def channel_values(text: str) -> tuple[float, ...]:
+    """An argument of one number, or of numbers with commas between them, one for each channel."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, nor numbers with commas between them")
+    return values
+
+
+def channel_divisors(text: str) -> tuple[float, ...]:
+    """`channel_values` without zero."""
+    values = channel_values(text)
+    if 0.0 in values:
+        raise argparse.ArgumentTypeError(f"{text!r} divides by zero")
+    return values
+
+
+def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rknn or .rnpu") -> None:
+    """The positional argument MODEL."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help=f"a {kinds} file")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def add_image(parser: argparse.ArgumentParser) -> None:
+    """--image and how the picture becomes a tensor."""
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--image", type=Path, metavar="FILE", help="a picture for the model's image input")
+    group.add_argument(
+        "--fit",
+        type=Fit,
+        choices=list(Fit),
+        default=Fit.STRETCH,
+        help="how it gets the input's size (default: stretch)",
+    )
+    group.add_argument(
+        "--mean", type=channel_values, metavar="M[,M,M]", help="real value = (pixel - mean) / std, pixels 0..255"
+    )
+    group.add_argument(
+        "--std",
+        type=channel_divisors,
+        metavar="S[,S,S]",
+        help="default: what the input's own range tells, of (0, 1), (0, 255) and (128, 128)",
+    )
+
+
+def normalization(arguments: argparse.Namespace) -> Normalization | None:
+    """What --mean and --std ask for; None when neither is given."""
+    if arguments.mean is None and arguments.std is None:
+        return None
+    return Normalization(arguments.mean or (0.0,), arguments.std or (1.0,))

@@ -1,0 +1,134 @@
+"""Model inputs from the command line: arrays from files, pictures, random numbers."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from rocketnpu.cli.arguments import normalization
+from rocketnpu.errors import ModelError
+from rocketnpu.images import default_normalization, image_shape, image_to_input, load_image
+from rocketnpu.ir import Tensor
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def read_inputs(tensors: Sequence[Tensor], files: Sequence[str]) -> Arrays:
+    """Arrays for the model's inputs from arguments of the form FILE or NAME=FILE.
+
+    .npz holds arrays by input name; .npy and anything else (raw bytes, C order) one array, for the input NAME or else
+    the next one in the model's order. Raises ModelError for a file that doesn't fit, OSError for an unreadable one.
+    """
+    given: Arrays = {}
+    for argument in files:
+        name, path = _split(argument, tensors)
+        if path.suffix == ".npz":
+            given.update(_read_npz(path, tensors))
+            continue
+        free = [tensor for tensor in tensors if (tensor.name == name if name else tensor.name not in given)]
+        if not free:
+            raise ModelError(f"--input {argument}: the model has {len(tensors)} inputs, and all have a file")
+        given[free[0].name] = _read_array(path, free[0])
+    return given
+
+
+def read_picture(tensors: Sequence[Tensor], given: Mapping[str, object], arguments: argparse.Namespace) -> Arrays:
+    """The picture of --image for the first input that takes one and isn't given already; empty without --image."""
+    if arguments.image is None:
+        return {}
+    free = [tensor for tensor in tensors if tensor.name not in given and image_shape(tensor.shape)]
+    if not free:
+        shapes = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in tensors)
+        raise ModelError(f"--image: no input left that takes a picture, 1xHxWxC or 1xCxHxW with C of 1 or 3 ({shapes})")
+    tensor = free[0]
+    rule = normalization(arguments) or default_normalization(tensor.dtype, tensor.quantization)
+    image = load_image(arguments.image)
+    array = image_to_input(
+        image, tensor.shape, tensor.dtype, tensor.quantization, normalization=rule, fit=arguments.fit
+    )
+    return {tensor.name: array}
+
+
+def random_inputs(tensors: Sequence[Tensor], generator: np.random.Generator) -> Arrays:
+    """Random arrays: integers over the whole range of their dtype, floats from the standard normal distribution."""
+    arrays: Arrays = {}
+    for tensor in tensors:
+        kind = tensor.dtype.kind
+        if kind in "iu":
+            limits = np.iinfo(tensor.dtype.name)
+            low, high = limits.min, limits.max
+            arrays[tensor.name] = generator.integers(low, high, tensor.shape, tensor.dtype.name, endpoint=True)
+        elif kind == "f":
+            arrays[tensor.name] = generator.standard_normal(tensor.shape).astype(tensor.dtype)
+        elif kind == "b":
+            arrays[tensor.name] = generator.integers(0, 2, tensor.shape).astype(tensor.dtype)
+        else:
+            raise ModelError(f"input {tensor.name}: no random numbers of type {tensor.dtype}; give --input")
+    return arrays
+
+
+def _split(argument: str, tensors: Sequence[Tensor]) -> tuple[str | None, Path]:
+    named = [tensor.name for tensor in tensors if argument.startswith(f"{tensor.name}=")]
+    if not named:
+        return None, Path(argument)
+    name = max(named, key=len)  # a name may hold "="
+    return name, Path(argument[len(name) + 1 :])
+
+
+def _read_array(path: Path, tensor: Tensor) -> NDArray[Any]:
+    with path.open("rb") as file:
+        if path.suffix == ".npy":
+            return _read_npy(file, str(path), tensor)
+        wanted_bytes = tensor.dtype.itemsize * math.prod(tensor.shape)
+        data = file.read(wanted_bytes + 1)
+        if len(data) != wanted_bytes:
+            size = f"{len(data)} bytes" if len(data) < wanted_bytes else "more"
+            needs = f"{wanted_bytes} ({tensor.dtype} of shape {tensor.shape})"
+            raise ModelError(f"{path}: input {tensor.name} needs {needs} raw bytes; the file has {size}")
+        return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
+
+
+def _read_npz(path: Path, tensors: Sequence[Tensor]) -> Arrays:
+    arrays: Arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = set(archive.namelist())
+            for tensor in tensors:
+                if f"{tensor.name}.npy" in members:
+                    with archive.open(f"{tensor.name}.npy") as file:
+                        arrays[tensor.name] = _read_npy(file, str(path), tensor)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise ModelError(f"{path}: not a whole .npz file ({error})") from None
+    if not arrays:
+        names = ", ".join(tensor.name for tensor in tensors)
+        raise ModelError(f"{path}: no array has the name of an input ({names})")
+    return arrays
+
+
+def _read_npy(file: IO[bytes], path: str, tensor: Tensor) -> NDArray[Any]:
+    """One .npy stream; its header is checked before memory is taken for what it claims."""
+    try:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = header(file)
+    except zipfile.BadZipFile:
+        raise
+    except Exception as error:  # numpy's header parser lets through what its tokenizer and dtype parser raise
+        raise ModelError(f"{path}: not a .npy array ({type(error).__name__}); write it with numpy.save") from None
+    if shape != tensor.shape or dtype.kind not in "iufb":
+        needs = f"input {tensor.name} needs {tensor.dtype} of shape {tensor.shape}"
+        raise ModelError(f"{path}: {needs}; the file has {dtype} of shape {shape}")
+    size_bytes = dtype.itemsize * math.prod(shape)
+    data = file.read(size_bytes)
+    if len(data) != size_bytes:
+        raise ModelError(f"{path}: the array of input {tensor.name} is cut short")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,65 @@
+"""Run a model on files, a picture or random input, and show what it answers.
+
+An input that is given neither by --input nor by --image is an error, unless --random fills it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+import rocketnpu as rn
+from rocketnpu.cli.arguments import add_image, add_json, add_model, positive
+from rocketnpu.cli.inputs import random_inputs, read_inputs, read_picture
+from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
+from rocketnpu.cli.terminal import print_json, print_line, progress
+from rocketnpu.errors import ModelError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_model(parser)
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=".npy, .npz (arrays by input name) or raw bytes; once for each input",
+    )
+    parser.add_argument("--random", type=int, metavar="SEED", help="fill the other inputs with random numbers")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the scores, one a line")
+    parser.add_argument("--device", default="auto", help="auto (default), emulator, rocket or rknpu")
+    parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write every output, by name")
+    parser.add_argument("--top", type=positive, default=5, metavar="K", help="best scores to show (default: 5)")
+    add_json(parser)
+    add_image(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    labels = read_labels(arguments.labels)
+    with rn.Session(arguments.model, device=arguments.device) as session:
+        given = read_inputs(session.inputs, arguments.input)
+        given |= read_picture(session.inputs, given, arguments)
+        missing = [tensor for tensor in session.inputs if tensor.name not in given]
+        if missing and arguments.random is None:
+            names = ", ".join(f"{tensor.name} ({tensor.dtype} {tensor.shape})" for tensor in missing)
+            raise ModelError(f"no value for input {names}: give --input, --image or --random SEED")
+        given |= random_inputs(missing, np.random.default_rng(arguments.random))
+        start = time.perf_counter()
+        with progress() as bar:
+            bar.add_task("running", total=None)
+            outputs = session.run(given)
+        seconds = time.perf_counter() - start
+        results = describe(session.outputs, outputs, labels, arguments.top)
+    if arguments.output:
+        write_npz(arguments.output, outputs)
+    if arguments.json:
+        print_json({"model": str(arguments.model), "seconds": seconds, "outputs": to_json(results)})
+    else:
+        print_results(results)
+        print_line(f"{seconds:.2f} s")
+    return 0

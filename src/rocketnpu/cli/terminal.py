@@ -1,0 +1,58 @@
+"""What the commands print: tables, text of foreign files made harmless, progress, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def plain(text: str) -> str:
+    """`text` on one line and without control characters: a file's names must not steer the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def console() -> Console:
+    """The console of standard output."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def progress() -> Progress:
+    """A progress bar on standard error that disappears when it is done, and is silent when that is no terminal."""
+    errors = Console(stderr=True)
+    return Progress(console=errors, transient=True, disable=not errors.is_terminal)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print rows under their headings; columns whose name ends in ">" are set to the right."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
+    for row in rows:
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
+    console().print(table)
+
+
+def print_line(text: str) -> None:
+    """Print one line as it is."""
+    console().print(Text(plain(text)), soft_wrap=True)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document; its numbers are finite (see `finite`)."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None for one that JSON cannot express."""
+    return value if math.isfinite(value) else None
