@@ -39,9 +39,6 @@ DPU_MASK = 0x18
 POOL_MASK = 0x60
 """Enable mask of a pool: PPU, PPU_RDMA."""
 
-MAXIMUM_CHAIN = 4095
-"""Most tasks of one kick: TASK_CON.TASK_NUMBER has 12 bits."""
-
 
 @dataclass(frozen=True)
 class Command:
