@@ -1,5 +1,6 @@
 """The register tables against hardware/registers.csv, and the nouns they are made of."""
 
+import copy
 import csv
 from pathlib import Path
 
@@ -120,6 +121,10 @@ def test_unknown_registers_are_refused_by_name() -> None:
         CNA["CONV_CON9"]
     with pytest.raises(AttributeError, match="block CNA has no register CONV_CON9"):
         _ = CNA.CONV_CON9
+
+
+def test_blocks_can_be_copied() -> None:
+    assert copy.copy(CNA).CONV_CON1 is CNA.CONV_CON1
 
 
 def test_lookup_by_offset_gives_the_cpu_view_and_by_target_the_stream_view() -> None:

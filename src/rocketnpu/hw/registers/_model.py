@@ -149,9 +149,12 @@ class Block:
             raise CompileError(f"block {self.name} has no register {name}") from None
 
     def __getattr__(self, name: str) -> Register:
-        if name.isupper() and name in self._by_name:
-            return self._by_name[name]
-        raise AttributeError(f"block {self.name} has no register {name}")
+        # Registers are upper case; anything else is a probe of Python's own, as by copy, before the attributes exist.
+        if not name.isupper():
+            raise AttributeError(name)
+        if name not in self._by_name:
+            raise AttributeError(f"block {self.name} has no register {name}")
+        return self._by_name[name]
 
     def __repr__(self) -> str:
         return f"<Block {self.name} at {self.base:#06x}>"
