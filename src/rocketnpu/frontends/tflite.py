@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.flatbuffer import Reader, enum_names, malformed_is_model_error, read_root
-from rocketnpu.frontends.tflite_geometry import check_geometry
+from rocketnpu.frontends.tflite_geometry import check_shape, settle_shapes
 from rocketnpu.frontends.tflite_opaque import data_dependent_shape, opaque_kind
 from rocketnpu.frontends.tflite_options import read_options
 from rocketnpu.ir import Graph, Operator, Quantization, Tensor
-
-MAX_RANK = 8
-"""LiteRT's kernels stop at 8 dimensions (its RuntimeShape holds no more without a heap)."""
-
-MAX_TENSOR_BYTES = 1 << 30
-"""A bound on what a small file can make us allocate; no tensor that fits the NPU's 32-bit addresses comes near."""
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "FLOAT32": np.dtype("<f4"),
@@ -75,8 +69,8 @@ def load_tflite(model: bytes, name: str) -> Graph:
         raise ModelError(f"{name} lists a graph input twice")
     names = unique_names(raw_names, (*inputs, *outputs))
     sources = [_read_tensor(reader, table, names[index], buffers) for index, table in enumerate(tables)]
-    tensors = {source.tensor.name: source.tensor for source in sources}
     operators, opaque_operator = _read_operators(reader, root, subgraph, sources, name)
+    tensors, doubtful_shape = settle_shapes(operators, {source.tensor.name: source.tensor for source in sources})
     graph = Graph(
         tensors=tensors,
         operators=operators,
@@ -91,10 +85,9 @@ def load_tflite(model: bytes, name: str) -> Graph:
         f"tensor {min(variables)} is a variable" if variables else None,
         *(source.opaque for source in sources),
         data_dependent_shape(graph),
-        *(check_geometry(operator, tensors) for operator in operators),
+        doubtful_shape,
     )
-    opaque = next((reason for reason in reasons if reason is not None), None)
-    return Graph(graph.tensors, graph.operators, graph.inputs, graph.outputs, model, opaque)
+    return replace(graph, opaque=next((reason for reason in reasons if reason is not None), None))
 
 
 def unique_names(names: Sequence[str], first: Sequence[int]) -> list[str]:
@@ -127,7 +120,7 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
             raise ModelError(f"tensor {name} has unknown type number {table.Type()}")
         dtype = DTYPES.get(type_name, np.dtype(object))
         shape = tuple(int(size) for size in reader.numbers(table, "Shape"))
-        _check_shape(name, shape, dtype)
+        check_shape(name, shape, dtype)
         quantization = table.Quantization()
         details = "" if quantization is None or not quantization.DetailsType() else "custom quantization"
         grid = None if quantization is None else _read_quantization(reader, quantization, name, shape, dtype)
@@ -145,15 +138,6 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
             opaque=opaque,
             unsupported=f"tensor {name} has {details}" if details else None,
         )
-
-
-def _check_shape(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
-    if len(shape) > MAX_RANK:
-        raise ModelError(f"tensor {name} has {len(shape)} dimensions; at most {MAX_RANK} are possible")
-    if any(size < 0 for size in shape):
-        raise ModelError(f"tensor {name} has a negative dimension in its shape {shape}")
-    if math.prod(shape) * dtype.itemsize > MAX_TENSOR_BYTES:
-        raise ModelError(f"tensor {name} of shape {shape} and type {dtype} is larger than {MAX_TENSOR_BYTES} bytes")
 
 
 def _read_quantization(

@@ -54,6 +54,7 @@ def _extract(
     for index in order:
         tensor = schema.TensorT.InitFromObj(subgraph.Tensors(index))
         tensor.name = names[index]
+        tensor.shape = np.array(graph.tensors[names[index]].shape, np.int32)
         tensor.shapeSignature = None  # a piece has the static shapes of the graph
         data = reader.numbers(root.Buffers(tensor.buffer), "Data")
         tensor.buffer = 0

@@ -52,6 +52,6 @@ class Piece:
 
 
 def _kernels(graph: Graph) -> Kernels:
-    """XNNPACK only for float pieces with inputs: it fails to run a piece that unpacks constants and does nothing else."""
+    """XNNPACK only for float pieces with inputs: it fails to run pieces that do nothing but unpack constants."""
     quantized = any(tensor.quantization is not None for tensor in graph.tensors.values())
     return "plain" if quantized or not graph.inputs else "fast"

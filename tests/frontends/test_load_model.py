@@ -1,0 +1,49 @@
+"""Model files that can't be read are refused in one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models import ModelBuilder
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends import load_model
+
+
+def test_a_path_a_string_and_bytes_give_the_same_graph(tmp_path: Path) -> None:
+    model = ModelBuilder()
+    data = model.build(model.conv2d(model.input((1, 4, 4, 2)), 4))
+    file = tmp_path / "anything.bin"
+    file.write_bytes(data)
+    graphs = [load_model(source) for source in (file, str(file), data)]
+    assert len({str(graph) for graph in graphs}) == 1
+    assert graphs[0].model == data
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"can't read .*nothing\.tflite: No such file"):
+        load_model(tmp_path / "nothing.tflite")
+
+
+def test_a_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a directory, not a model file"):
+        load_model(tmp_path)
+
+
+def test_an_empty_file_lists_what_is_supported(tmp_path: Path) -> None:
+    (tmp_path / "empty.tflite").touch()
+    with pytest.raises(ModelError, match=r"empty\.tflite is empty; supported models: TFLite"):
+        load_model(tmp_path / "empty.tflite")
+
+
+def test_an_unknown_file_lists_what_is_supported(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" * 4)
+    with pytest.raises(ModelError, match=r"picture\.png is not a supported model; supported: TFLite"):
+        load_model(tmp_path / "picture.png")
+
+
+def test_a_tflite_file_without_its_identifier_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.tflite").write_bytes(b"hello world, this is no model")
+    with pytest.raises(ModelError, match="is not a TFLite file"):
+        load_model(tmp_path / "broken.tflite")
