@@ -1,1 +1,28 @@
 """rocketnpu: an open toolchain for the NPU of the Rockchip RK3588."""
+
+from rocketnpu.emulator import Emulator
+from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, Error, ModelError
+from rocketnpu.hw.assembly import assemble, disassemble
+from rocketnpu.program.model import Program
+from rocketnpu.runtime.device import Device
+from rocketnpu.runtime.devices import devices
+from rocketnpu.runtime.load import compile_model as compile
+from rocketnpu.runtime.load import load
+from rocketnpu.runtime.session import Session
+
+__all__ = [
+    "CompileError",
+    "Device",
+    "DeviceError",
+    "DeviceTimeout",
+    "Emulator",
+    "Error",
+    "ModelError",
+    "Program",
+    "Session",
+    "assemble",
+    "compile",
+    "devices",
+    "disassemble",
+    "load",
+]

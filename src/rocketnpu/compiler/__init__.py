@@ -1,6 +1,6 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
-flatten -> place (constraints, lower, requantize, tile) -> steps -> allocate -> emit
+place (flatten, constraints, lower, requantize, tile) -> steps -> allocate -> emit
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Collection
 
 from rocketnpu.compiler.allocate import allocate
 from rocketnpu.compiler.emit import emit, emit_opaque
-from rocketnpu.compiler.flatten import fold_flatten
 from rocketnpu.compiler.place import place
 from rocketnpu.compiler.steps import group_steps, lifetimes
 from rocketnpu.errors import CompileError
@@ -32,7 +31,7 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
         raise CompileError(f"keep names {unknown[0]!r}, which is not a tensor of {name}")
     if graph.opaque is not None:
         return emit_opaque(name, graph)
-    graph, dissolved = fold_flatten(graph, keep)
-    steps = group_steps(graph, place(graph))
+    placed, dissolved = place(graph, keep)
+    steps = group_steps(graph, placed)
     arena = allocate(lifetimes(graph, steps))
     return emit(name, graph, steps, arena, dissolved)

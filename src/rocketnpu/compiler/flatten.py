@@ -1,36 +1,38 @@
-"""A pass over the graph: FULLY_CONNECTED after a RESHAPE that flattens an image reads the image itself.
+"""FULLY_CONNECTED after a RESHAPE that flattens an image can read the image itself.
 
-1. RESHAPE (1, H, W, C) -> (1, H*W*C) would move bytes on the device, where channels lie in planes of 16; a fully
-   connected layer over it is a convolution whose kernel is the whole image, which moves none.
-2. The RESHAPE goes away unless its result is needed elsewhere: by another operator, as an output, or because it is
-   to be kept.
+RESHAPE (1, H, W, C) -> (1, H*W*C) would move bytes on the device, where channels lie in planes of 16; a fully connected
+layer over it is a convolution whose kernel is the whole image, which moves none. The RESHAPE then goes away, so its
+result must not be needed elsewhere: by another operator, as an output, or because it is to be kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rocketnpu.ir import Graph, Operator
 
 
-def fold_flatten(graph: Graph, keep: Collection[str]) -> tuple[Graph, dict[str, str]]:
-    """The graph with the pass applied, and the dissolved tensors with the operator that absorbed each."""
+@dataclass(frozen=True)
+class Fold:
+    """`folded` computes what `consumer` computes from `reshape`, from the image that `reshape` reads."""
+
+    reshape: Operator
+    consumer: Operator
+    folded: Operator
+
+
+def flatten_folds(graph: Graph, keep: Collection[str]) -> tuple[Fold, ...]:
+    """Every such pair of the graph."""
     uses = Counter(name for op in graph.operators for name in op.inputs)
     uses.update([*graph.outputs, *keep])
     flattens = {op.outputs[0]: op for op in graph.operators if _flattens(graph, op) and uses[op.outputs[0]] == 1}
-    dissolved: dict[str, str] = {}
-    operators: list[Operator] = []
-    for op in graph.operators:
-        source = flattens.get(op.inputs[0] or "") if op.kind == "FULLY_CONNECTED" else None
-        if source is not None:
-            dissolved[source.outputs[0]] = op.name
-            operators.append(replace(op, inputs=(source.inputs[0], *op.inputs[1:])))
-        else:
-            operators.append(op)
-    kept = tuple(op for op in operators if not (op.kind == "RESHAPE" and op.outputs[0] in dissolved))
-    return replace(graph, operators=kept), dissolved
+    return tuple(
+        Fold(source, op, replace(op, inputs=(source.inputs[0], *op.inputs[1:])))
+        for op in graph.operators
+        if op.kind == "FULLY_CONNECTED" and (source := flattens.get(op.inputs[0] or "")) is not None
+    )
 
 
 def _flattens(graph: Graph, op: Operator) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError, check
+from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
 from rocketnpu.compiler.lowered import Addition, Alias, Convolution, Lowered
 from rocketnpu.compiler.requantize import AdditionScales, Requantization, requantize, requantize_addition
@@ -49,12 +51,24 @@ class Placed:
     reason: str | None = None
 
 
-def place(graph: Graph) -> tuple[Placed, ...]:
-    """Every operator of the graph, in order."""
-    placed = [_place(graph, op) for op in graph.operators]
+def place(graph: Graph, keep: Collection[str]) -> tuple[tuple[Placed, ...], dict[str, str]]:
+    """Every operator of the graph, in order; and the tensors that fusion dissolved, with the operator that absorbed
+    each.
+
+    `keep` names tensors that must not be dissolved.
+    """
+    folds = {fold.consumer.index: (fold, _place(graph, fold.folded)) for fold in flatten_folds(graph, keep)}
+    folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
+    absorbed = {fold.reshape.index: fold for fold, _ in folds.values()}
+    placed = [
+        folds[op.index][1] if op.index in folds else _place(graph, op)
+        for op in graph.operators
+        if op.index not in absorbed
+    ]
     computed = [item.operator for item in placed if any(not isinstance(plan, PlannedAlias) for plan in item.plan)]
     on_npu = {name for op in computed for name in (*op.inputs, *op.outputs)}
-    return tuple(_without_detour(item, on_npu) for item in placed)
+    dissolved = {fold.reshape.outputs[0]: fold.consumer.name for fold in absorbed.values()}
+    return tuple(_without_detour(item, on_npu) for item in placed), dissolved
 
 
 def _without_detour(item: Placed, on_npu: set[str | None]) -> Placed:

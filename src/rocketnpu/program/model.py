@@ -20,7 +20,7 @@ class Segment:
 
     name: str
     size_bytes: int
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class CpuStep:
     operators: tuple[OperatorEntry, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    model: bytes
+    model: bytes = field(repr=False)
     place: Literal["cpu"] = "cpu"
 
 

@@ -178,6 +178,11 @@ class DenseImage:
         """The image in `buffer` as a new array [height, width, channels]."""
         return self.view(buffer, dtype).copy()
 
+    def unpack_into(self, buffer: NDArray[np.uint8], array: Array) -> None:
+        """Read the image in `buffer` into `array` [height, width, channels]."""
+        _check_shape(array, (self.height, self.width, self.channels))
+        array[...] = self.view(buffer, array.dtype)
+
 
 def pad_byte(channel: int, depthwise: bool) -> int:
     """Which byte of PAD_CON1 (0 lowest) pads this channel.

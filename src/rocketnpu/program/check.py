@@ -1,0 +1,122 @@
+"""Whether a Program is consistent: every reference exists and every address lies inside its segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+
+from rocketnpu.errors import ModelError
+from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.regcmd import TRAILER_ENTRIES
+from rocketnpu.program.model import COMMANDS, Cube, NpuStep, Program, Segment, TensorEntry
+
+WORD_BYTES = 8
+ADDRESS_SPACE_BYTES = 1 << 32
+"""Address registers hold 32 bits (hardware/registers.md)."""
+MAX_RANK = 8
+
+
+def check_program(program: Program, name: str = "the program") -> None:
+    """Raise ModelError with the first inconsistency."""
+    for problem in chain(
+        _segment_problems(program), _task_problems(program), _tensor_problems(program), _step_problems(program)
+    ):
+        raise ModelError(f"{name} is inconsistent: {problem}")
+
+
+def _segment_problems(program: Program) -> Iterator[str]:
+    names = [segment.name for segment in program.segments]
+    if len(set(names)) != len(names):
+        yield "two segments have one name"
+    for segment in program.segments:
+        if segment.size_bytes < 0 or (segment.data is not None and len(segment.data) != segment.size_bytes):
+            yield f"segment {segment.name} does not have the {segment.size_bytes} bytes it claims"
+    if sum(segment.size_bytes for segment in program.segments) >= ADDRESS_SPACE_BYTES:
+        yield "its segments do not fit the 4 GiB that the NPU can address"
+
+
+def _task_problems(program: Program) -> Iterator[str]:
+    sizes = {segment.name: segment.size_bytes for segment in program.segments}
+    commands = next((segment for segment in program.segments if segment.name == COMMANDS), Segment(COMMANDS, 0))
+    words = commands.size_bytes // WORD_BYTES
+    if program.tasks and commands.data is None:
+        yield "it has tasks but no commands"
+    for task in program.tasks:
+        end = task.first_word + task.body_entries + TRAILER_ENTRIES
+        if task.first_word < 0 or task.body_entries < 1 or end > words:
+            yield f"task {task.name} lies outside the commands"
+    for relocation in program.relocations:
+        if not 0 <= relocation.word < words:
+            yield f"a relocation of word {relocation.word} lies outside the commands"
+        if relocation.segment not in sizes:
+            yield f"a relocation refers to segment {relocation.segment!r}, which does not exist"
+        elif not 0 <= relocation.addend_bytes <= sizes[relocation.segment]:
+            yield f"a relocation points outside segment {relocation.segment}"
+
+
+def _tensor_problems(program: Program) -> Iterator[str]:
+    segments = {segment.name: segment for segment in program.segments}
+    names = [tensor.name for tensor in program.tensors]
+    if len(set(names)) != len(names):
+        yield "two tensors have one name"
+    for tensor in program.tensors:
+        if len(tensor.shape) > MAX_RANK or any(size < 0 for size in tensor.shape):
+            yield f"tensor {tensor.name} has the shape {tensor.shape}"
+        try:
+            itemsize = np.dtype(tensor.dtype).itemsize
+        except TypeError:
+            yield f"tensor {tensor.name} has the unknown data type {tensor.dtype!r}"
+            continue
+        if tensor.cube is not None:
+            yield from _cube_problems(tensor, tensor.cube, itemsize, segments)
+    for name in (*program.inputs, *program.outputs):
+        if name not in names:
+            yield f"its input or output {name!r} is not in the tensor table"
+
+
+def _cube_problems(tensor: TensorEntry, cube: Cube, itemsize: int, segments: dict[str, Segment]) -> Iterator[str]:
+    if cube.segment not in segments:
+        yield f"tensor {tensor.name} is in segment {cube.segment!r}, which does not exist"
+        return
+    if min(cube.height, cube.width, cube.channels) < 1 or min(cube.pitch_atoms, cube.row_pitch_pixels) < 0:
+        yield f"tensor {tensor.name} has an empty place on the device"
+        return
+    elements = 1
+    for size in tensor.shape:
+        elements *= size
+    if elements != cube.height * cube.width * cube.channels:
+        yield f"tensor {tensor.name} of shape {tensor.shape} does not fill its place on the device"
+    pixels = cube.height * cube.width
+    if cube.dense:
+        size = cube.height * cube.row_pitch_pixels * cube.channels * itemsize
+        legal = cube.row_pitch_pixels >= cube.width
+    else:
+        planes = -(-cube.channels * itemsize // ATOM_BYTES)
+        size = ((planes - 1) * cube.pitch_atoms + pixels) * ATOM_BYTES
+        legal = planes == 1 or cube.pitch_atoms >= pixels
+    if not legal or cube.offset_bytes < 0 or cube.offset_bytes + size > segments[cube.segment].size_bytes:
+        yield f"tensor {tensor.name} does not fit segment {cube.segment}"
+
+
+def _step_problems(program: Program) -> Iterator[str]:
+    tensors = {tensor.name: tensor for tensor in program.tensors}
+    known = set(program.inputs)
+    for step in program.steps:
+        for name in (*step.inputs, *step.outputs):
+            if name not in tensors:
+                yield f"step {step.name} uses tensor {name!r}, which is not in the tensor table"
+            elif isinstance(step, NpuStep) and tensors[name].cube is None:
+                yield f"step {step.name} uses tensor {name!r}, which has no place on the device"
+        missing = [name for name in step.inputs if name not in known]
+        if missing:
+            yield f"step {step.name} reads tensor {missing[0]!r} before it is computed"
+        known.update(step.outputs)
+        if isinstance(step, NpuStep):
+            indices = (task for parts in step.tasks.values() for part in parts for core in part for task in core)
+            if any(not 0 <= index < len(program.tasks) for index in indices):
+                yield f"step {step.name} runs a task that does not exist"
+    for name in program.outputs:
+        if name not in known:
+            yield f"its output {name!r} is never computed"

@@ -1,0 +1,68 @@
+"""The emulator as a device: buffers at separate addresses, with unmapped pages between them to catch overruns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rocketnpu.emulator import Emulator
+from rocketnpu.errors import DeviceError
+from rocketnpu.hw.limits import CORES
+from rocketnpu.hw.sizes import align
+from rocketnpu.runtime.device import Buffer, Part
+
+PAGE_BYTES = 4096
+FIRST_ADDRESS = 0x10000
+
+
+class EmulatedDevice:
+    """One emulated chip with `memory_bytes` of memory for buffers, each rounded up to whole pages."""
+
+    def __init__(self, memory_bytes: int):
+        self._chip = Emulator(memory_bytes)
+        self._offset = 0
+        self._address = FIRST_ADDRESS
+
+    @property
+    def name(self) -> str:
+        """See Device."""
+        return "emulator"
+
+    @property
+    def cores(self) -> int:
+        """See Device."""
+        return CORES
+
+    def allocate(self, size_bytes: int) -> Buffer:
+        """See Device."""
+        size = align(max(size_bytes, 1), PAGE_BYTES)
+        if self._offset + size > self._chip.memory.size:
+            raise DeviceError(
+                f"the emulator has {self._chip.memory.size} bytes of memory; {size} more than the {self._offset} "
+                "in use were asked for"
+            )
+        self._chip.map(self._address, self._offset, size)
+        buffer = Buffer(self._address, self._chip.memory[self._offset : self._offset + size_bytes])
+        self._offset += size
+        self._address += size + PAGE_BYTES
+        return buffer
+
+    def submit(self, parts: Sequence[Part]) -> None:
+        """See Device."""
+        for part in parts:
+            chains = [(core, chain) for core, chain in enumerate(part) if chain]
+            if chains:
+                self._chip.run(
+                    [chain[0].address for _, chain in chains],
+                    [len(chain) for _, chain in chains],
+                    cores=[core for core, _ in chains],
+                    body_entries=[chain[0].body_entries for _, chain in chains],
+                )
+
+    def close(self) -> None:
+        """See Device."""
+        self._chip.close()
+
+
+def buffer_bytes(sizes: Sequence[int]) -> int:
+    """Memory for an EmulatedDevice that is to hold buffers of these sizes."""
+    return sum(align(max(size, 1), PAGE_BYTES) for size in sizes)

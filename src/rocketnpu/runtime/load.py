@@ -1,0 +1,57 @@
+"""From a file, or a file's bytes, to a Program: compiled here, saved earlier, or made by the vendor's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from rocketnpu.compiler import compile_graph
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends import load_model
+from rocketnpu.program.container import decode_program, is_container
+from rocketnpu.program.model import Program
+from rocketnpu.rknn import load_rknn
+from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
+
+
+def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection[str] = ()) -> Program:
+    """Compile a .tflite file (a path, or the file's bytes) for `cores` cores.
+
+    `keep` names tensors that fusion must leave in place; "all" is every one. Raises ModelError for a bad file,
+    CompileError for what the compiler cannot do.
+    """
+    graph = load_model(model)
+    kept = tuple(graph.tensors) if keep == "all" else (keep,) if isinstance(keep, str) else keep
+    return compile_graph(graph, _name(model), cores=cores, keep=kept)
+
+
+def load(source: str | Path | bytes) -> Program:
+    """A compiled program: a .rnpu file, or a vendor .rknn file. Raises ModelError for anything else."""
+    data, name = _bytes(source), _name(source)
+    if is_container(data):
+        return decode_program(data, name)
+    if data.startswith(RKNN_MAGIC):
+        return load_rknn(data, name)
+    raise ModelError(f"{name} is not a compiled program (.rnpu or .rknn); compile a model with rocketnpu.compile")
+
+
+def load_program(source: str | Path | bytes, keep: Collection[str] = ()) -> Program:
+    """A program from any supported file, compiled first if it is a model."""
+    data = _bytes(source)
+    if is_container(data) or data.startswith(RKNN_MAGIC):
+        return load(source)
+    return compile_model(source, keep=keep)
+
+
+def _name(source: str | Path | bytes) -> str:
+    return "the model" if isinstance(source, bytes) else Path(source).name
+
+
+def _bytes(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ModelError(f"can't read {source}: {reason}") from error

@@ -1,0 +1,250 @@
+"""A Session: one program on one device, from the user's arrays to the user's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rocketnpu.errors import CompileError, DeviceError, ModelError
+from rocketnpu.ir import Quantization, Tensor
+from rocketnpu.litert import Piece, Reference, check_input
+from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
+from rocketnpu.runtime.device import Device
+from rocketnpu.runtime.devices import open_device
+from rocketnpu.runtime.load import load_program
+from rocketnpu.runtime.loaded import LoadedProgram
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+ALL = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class TensorInfo:
+    """An input or output: its name, shape, dtype and grid (None when it is not quantized)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    quantization: Quantization | None
+
+
+class Session:
+    """Runs a model on a device. Not safe for concurrent calls: activations live in one place."""
+
+    def __init__(
+        self,
+        model: Program | str | Path | bytes,
+        device: str | Device = "auto",
+        *,
+        cores: int = 1,
+        fetch: str | Collection[str] = (),
+    ):
+        """`model` is a Program or what `load_program` takes. `device` is "auto", "emulator" or a Device.
+
+        `fetch` names tensors that later runs will ask for ("all": any), so that no fusion dissolves them; it has no
+        effect on a model that is already compiled. `cores` is how many cores one run uses.
+        Raises ModelError, CompileError or DeviceError.
+        """
+        self._program = model if isinstance(model, Program) else load_program(model, keep=fetch)
+        self._entries = {entry.name: entry for entry in self._program.tensors}
+        self._owns_device = isinstance(device, str)
+        self._device = open_device(device, self._program) if isinstance(device, str) else device
+        self._loaded = LoadedProgram(self._program, self._device, cores)
+        self._pieces: dict[str, Piece] = {}
+        self._closed = False
+
+    @property
+    def program(self) -> Program:
+        """The program that runs."""
+        return self._program
+
+    @property
+    def device(self) -> Device:
+        """The device that it runs on."""
+        return self._device
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What `run` takes, in order."""
+        return tuple(_info(self._entries[name]) for name in self._program.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What `run` gives."""
+        return tuple(_info(self._entries[name]) for name in self._program.outputs)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What runs where: each step's name, place ("npu" or "cpu"), operators, inputs and outputs.
+
+        An operator on the CPU has the constraint that put it there as its `reason`.
+        """
+        return self._program.steps
+
+    def run(self, x: Inputs, fetch: str | Collection[str] = ()) -> Arrays:
+        """Run the model once.
+
+        `x` is one array, a sequence in the order of `inputs`, or a mapping by name; shapes and dtypes must be the
+        model's own. `fetch` names further tensors to return ("all": every one that some step makes). Returns {name:
+        array}.
+        Raises ModelError for bad inputs or unknown names, CompileError for a tensor that fusion has dissolved, and
+        DeviceError when the device fails.
+        """
+        self._check_open()
+        values = self._named_inputs(x)
+        extra = self._fetched(fetch)
+        inner = [name for name in extra if name not in self._entries]
+        wanted = {*self._program.outputs, *extra}
+        for on_npu, group in groupby(self._program.steps, key=lambda step: isinstance(step, NpuStep)):
+            steps = list(group)
+            if on_npu:
+                self._run_on_npu([step for step in steps if isinstance(step, NpuStep)], values, extra)
+            else:
+                for step in steps:
+                    assert isinstance(step, CpuStep)
+                    values.update(self._run_on_cpu(step, values, inner))
+        return {name: values[name] for name in values if name in wanted}
+
+    def run_isolated(self, reference: Mapping[str, ArrayLike]) -> Arrays:
+        """Run every step on inputs taken from `reference` ({tensor: array}), so that errors don't accumulate.
+
+        Returns the outputs of all steps by name. Raises ModelError when a tensor that a step reads is missing.
+        """
+        self._check_open()
+        results: Arrays = {}
+        for step in self._program.steps:
+            values = {name: self._from_reference(reference, step, name) for name in step.inputs}
+            if isinstance(step, NpuStep):
+                self._run_on_npu([step], values, step.outputs)
+            else:
+                values.update(self._run_on_cpu(step, values, ()))
+            results.update({name: values[name] for name in step.outputs})
+        return results
+
+    def close(self) -> None:
+        """Release the device if this session opened it; closing twice is harmless."""
+        if not self._closed and self._owns_device:
+            self._device.close()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceError("the session is closed; make a new one")
+
+    def _named_inputs(self, x: Inputs) -> Arrays:
+        names = self._program.inputs
+        if isinstance(x, Mapping):
+            unknown = [name for name in x if name not in names]
+            missing = [name for name in names if name not in x]
+            if unknown or missing:
+                problem = f"{unknown[0]!r} is not one" if unknown else f"{missing[0]!r} is missing"
+                raise ModelError(f"the model's inputs are {', '.join(names)}; {problem}")
+            given: list[Any] = [x[name] for name in names]
+        elif isinstance(x, (list, tuple)) and _holds_arrays(cast(Sequence[Any], x), len(names)):
+            given = list(cast(Sequence[Any], x))
+        else:
+            given = [x]
+        if len(given) != len(names):
+            raise ModelError(f"the model has {len(names)} inputs ({', '.join(names)}); {len(given)} were given")
+        return {
+            name: check_input(_tensor(self._entries[name]), value) for name, value in zip(names, given, strict=True)
+        }
+
+    def _fetched(self, fetch: str | Collection[str]) -> tuple[str, ...]:
+        """The tensors to return besides the outputs; checked."""
+        if fetch == ALL:
+            return tuple(name for step in self._program.steps for name in step.outputs)
+        names = (fetch,) if isinstance(fetch, str) else tuple(fetch)
+        for name in names:
+            if name in self._program.dissolved:
+                raise CompileError(
+                    f"tensor {name!r} does not exist at run time: step {self._program.dissolved[name]!r} absorbed it; "
+                    f"compile with keep=[{name!r}], or make the Session with fetch={ALL!r}"
+                )
+            if name not in self._entries and not any(name in _made_inside(step) for step in self._program.steps):
+                raise ModelError(f"the model has no tensor {name!r} that can be fetched")
+        return names
+
+    def _run_on_npu(self, steps: Sequence[NpuStep], values: Arrays, extra: Collection[str]) -> None:
+        """Run consecutive steps; those that make a tensor of `extra` end a submission, so that it can be read."""
+        made = {name for step in steps for name in step.outputs}
+        for name in dict.fromkeys(name for step in steps for name in step.inputs if name not in made):
+            self._loaded.ports[name].write(values[name])
+        for part in _split_after(steps, extra):
+            self._loaded.run(part)
+            for name in (name for name in part[-1].outputs if name in extra):
+                values[name] = self._loaded.ports[name].read()
+        for name in made & self._read_by_host - values.keys():
+            values[name] = self._loaded.ports[name].read()
+
+    @property
+    def _read_by_host(self) -> set[str]:
+        cpu_inputs = (name for step in self._program.steps if isinstance(step, CpuStep) for name in step.inputs)
+        return {*self._program.outputs, *cpu_inputs}
+
+    def _run_on_cpu(self, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
+        given = [values[name] for name in step.inputs]
+        inside = [name for name in inner if name in _made_inside(step)]
+        if inside:
+            found = Reference(step.model, step.name).tensors(given)
+            return {name: found[name] for name in (*step.outputs, *inside)}
+        if step.name not in self._pieces:
+            self._pieces[step.name] = Piece(step.model, step.name)
+        return dict(zip(step.outputs, self._pieces[step.name].run(given), strict=True))
+
+    def _from_reference(self, reference: Mapping[str, ArrayLike], step: Step, name: str) -> NDArray[Any]:
+        if name not in reference:
+            raise ModelError(f"the reference lacks tensor {name!r}, which step {step.name!r} reads")
+        return check_input(_tensor(self._entries[name]), reference[name])
+
+
+def _holds_arrays(values: Sequence[Any], inputs: int) -> bool:
+    """Whether a list is one array for each input, and not the nested numbers of a single one."""
+    return inputs != 1 or (len(values) == 1 and isinstance(values[0], np.ndarray))
+
+
+def _info(entry: TensorEntry) -> TensorInfo:
+    return TensorInfo(entry.name, entry.shape, np.dtype(entry.dtype), _quantization(entry))
+
+
+def _quantization(entry: TensorEntry) -> Quantization | None:
+    if not entry.scales:
+        return None
+    return Quantization(np.array(entry.scales), np.array(entry.zero_points, np.int64), entry.axis)
+
+
+def _tensor(entry: TensorEntry) -> Tensor:
+    return Tensor(entry.name, entry.shape, np.dtype(entry.dtype), _quantization(entry))
+
+
+def _made_inside(step: Step) -> set[str]:
+    """Tensors that a piece on the CPU makes, those that do not leave it included."""
+    return {operator.name for operator in step.operators} if isinstance(step, CpuStep) else set()
+
+
+def _split_after(steps: Sequence[NpuStep], names: Collection[str]) -> Iterator[list[NpuStep]]:
+    """The steps in runs that end with a step that makes one of `names`, or at the end."""
+    run: list[NpuStep] = []
+    for step in steps:
+        run.append(step)
+        if any(name in names for name in step.outputs):
+            yield run
+            run = []
+    if run:
+        yield run

@@ -1,0 +1,125 @@
+"""How far a model's results are from LiteRT's reference kernels, layer by layer and end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rocketnpu.frontends import load_model
+from rocketnpu.litert import Reference
+from rocketnpu.program.model import Program
+from rocketnpu.runtime.load import compile_model
+from rocketnpu.runtime.session import Session
+
+
+@dataclass
+class Difference:
+    """Absolute differences between two arrays of one dtype, in the tensor's own units, summed over several inputs."""
+
+    elements: int = 0
+    equal: int = 0
+    total: float = 0.0
+    maximum: float = 0.0
+
+    def add(self, found: NDArray[Any], expected: NDArray[Any]) -> None:
+        """Count one more pair of arrays."""
+        difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+        self.elements += difference.size
+        self.equal += int(np.count_nonzero(difference == 0))
+        self.total += float(difference.sum())
+        self.maximum = max(self.maximum, float(difference.max(initial=0.0)))
+
+    @property
+    def mean(self) -> float:
+        """Mean absolute difference; 0 for empty tensors."""
+        return self.total / self.elements if self.elements else 0.0
+
+    @property
+    def equal_fraction(self) -> float:
+        """Share of equal elements; 1 for empty tensors."""
+        return self.equal / self.elements if self.elements else 1.0
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One tensor that a step makes: where, by which operators, and how far from the reference.
+
+    `isolated`: the step was fed from the reference. `end_to_end`: it was fed with the session's own results.
+    """
+
+    tensor: str
+    operators: tuple[str, ...]
+    place: str
+    shape: tuple[int, ...]
+    isolated: Difference = field(default_factory=Difference)
+    end_to_end: Difference = field(default_factory=Difference)
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """All layers, and the model's outputs end to end, over `inputs` sets of inputs."""
+
+    model: str
+    inputs: int
+    layers: tuple[LayerReport, ...]
+    outputs: Mapping[str, Difference]
+    same_top: Mapping[str, int]
+    """For each output: for how many inputs the largest element of the flattened output is the same."""
+
+    @property
+    def worst_npu_layer(self) -> float:
+        """Largest isolated difference of any layer on the NPU, in steps."""
+        return max((layer.isolated.maximum for layer in self.layers if layer.place == "npu"), default=0.0)
+
+
+def random_inputs(program: Program, count: int, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
+    """`count` sets of inputs, uniform over each integer input's full range, or over [0, 1) for float inputs."""
+    generator = np.random.default_rng(seed)
+    entries = {entry.name: entry for entry in program.tensors}
+    return [
+        {name: _random(generator, entries[name].shape, entries[name].dtype) for name in program.inputs}
+        for _ in range(count)
+    ]
+
+
+def verify(model: str | Path | bytes, inputs: Sequence[Mapping[str, ArrayLike]] | None = None) -> VerifyReport:
+    """Compare every step with LiteRT's reference kernels on the same inputs (default: 3 random sets).
+
+    `model` is a .tflite file. Raises ModelError for a bad model or inputs.
+    """
+    graph = load_model(model)
+    program = compile_model(model)
+    reference = Reference(graph.model, program.name)
+    sets = list(inputs) if inputs is not None else random_inputs(program, 3)
+    layers = {
+        name: LayerReport(name, tuple(op.kind for op in step.operators), step.place, graph.tensors[name].shape)
+        for step in program.steps
+        for name in step.outputs
+    }
+    outputs = {name: Difference() for name in program.outputs}
+    same_top = dict.fromkeys(program.outputs, 0)
+    with Session(program, device="emulator") as session:
+        for values in sets:
+            expected = reference.tensors([values[name] for name in program.inputs])
+            isolated = session.run_isolated(expected)
+            found = session.run(values, fetch="all")
+            for name, layer in layers.items():
+                layer.isolated.add(isolated[name], expected[name])
+                layer.end_to_end.add(found[name], expected[name])
+            for name in program.outputs:
+                outputs[name].add(found[name], expected[name])
+                same_top[name] += int(np.argmax(found[name]) == np.argmax(expected[name])) if found[name].size else 1
+    return VerifyReport(program.name, len(sets), tuple(layers.values()), outputs, same_top)
+
+
+def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+    return generator.random(shape).astype(kind)
