@@ -70,12 +70,12 @@ class Reader:
         return [item(index) for index in range(length)]
 
     def text(self, table: Any, field: str) -> str:
-        """A string; bytes that are not UTF-8 are shown as backslash escapes."""
+        """A string, empty when the field is absent; raises UnicodeDecodeError, a ValueError, if it is not UTF-8."""
         raw: bytes | None = getattr(table, field)()
         if raw is None:
             return ""
         self.spend(len(raw))
-        return raw.decode("utf-8", errors="backslashreplace")
+        return raw.decode()
 
 
 def read_root(data: bytes, name: str) -> Any:

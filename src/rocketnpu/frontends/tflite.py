@@ -35,6 +35,9 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 """Tensor types that numpy can hold. The others (strings, packed 4-bit ...) make the graph opaque, with dtype object."""
 
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Positive for float32 arithmetic. LiteRT ends the process when a subnormal scale makes a multiplier overflow."""
+
 _TYPE_NAMES = enum_names("TensorType")
 _KIND_NAMES = enum_names("BuiltinOperator")
 
@@ -62,12 +65,11 @@ def load_tflite(model: bytes, name: str) -> Graph:
         subgraph = root.Subgraphs(0)
         tables = reader.tables(subgraph, "Tensors")
         buffers = reader.tables(root, "Buffers")
-        raw_names = [reader.text(table, "Name") for table in tables]
         inputs = _indices(reader, subgraph, "Inputs", len(tables), f"input list of {name}")
         outputs = _indices(reader, subgraph, "Outputs", len(tables), f"output list of {name}")
     if len(set(inputs)) != len(inputs):
         raise ModelError(f"{name} lists a graph input twice")
-    names = unique_names(raw_names, (*inputs, *outputs))
+    names = unique_names([_name(reader, index, table) for index, table in enumerate(tables)], (*inputs, *outputs))
     sources = [_read_tensor(reader, table, names[index], buffers) for index, table in enumerate(tables)]
     operators, opaque_operator = _read_operators(reader, root, subgraph, sources, name)
     tensors, doubtful_shape = settle_shapes(operators, {source.tensor.name: source.tensor for source in sources})
@@ -101,6 +103,11 @@ def unique_names(names: Sequence[str], first: Sequence[int]) -> list[str]:
         taken.add(unique)
         result[index] = unique
     return result
+
+
+def _name(reader: Reader, index: int, table: Any) -> str:
+    with malformed_is_model_error(f"the name of tensor {index}"):
+        return reader.text(table, "Name")
 
 
 def _indices(reader: Reader, table: Any, field: str, count: int, where: str) -> tuple[int, ...]:
@@ -148,9 +155,9 @@ def _read_quantization(
     zero_points = reader.numbers(table, "ZeroPoint").astype(np.int64)
     if scales.size == 0 or dtype.kind not in "iu":
         return None
-    if not (np.isfinite(scales).all() and (scales > 0).all()):
-        wrong = scales[~(np.isfinite(scales) & (scales > 0))][0]
-        raise ModelError(f"tensor {name} has the scale {wrong}; scales must be finite and positive")
+    sound = np.isfinite(scales) & (scales >= SMALLEST_SCALE)
+    if not sound.all():
+        raise ModelError(f"tensor {name} has the scale {scales[~sound][0]}; scales must be finite and positive")
     if zero_points.size not in (0, 1, scales.size):
         raise ModelError(f"tensor {name} has {scales.size} scales but {zero_points.size} zero points")
     zero_points = np.broadcast_to(zero_points if zero_points.size else np.zeros(1, np.int64), scales.shape)
