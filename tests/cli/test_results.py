@@ -9,11 +9,12 @@ import pytest
 
 from rocketnpu.cli.results import Score, describe, read_labels, real_values, to_json, write_npz
 from rocketnpu.errors import ModelError
-from rocketnpu.ir import Quantization, Tensor
+from rocketnpu.ir import Quantization
+from rocketnpu.runtime.session import TensorInfo
 
 GRID = Quantization(np.array([0.5]), np.array([-128]))
-SCORES = Tensor("scores", (1, 4), np.dtype(np.int8), GRID)
-MAP = Tensor("map", (1, 2, 2, 2), np.dtype(np.float32))
+SCORES = TensorInfo("scores", (1, 4), np.dtype(np.int8), GRID)
+MAP = TensorInfo("map", (1, 2, 2, 2), np.dtype(np.float32), None)
 
 
 def test_the_best_scores_come_first_dequantized_and_ties_in_order() -> None:
@@ -38,14 +39,14 @@ def test_labels_must_fit_an_output() -> None:
 
 def test_values_that_json_cannot_express_become_null() -> None:
     stored = np.array([[np.nan, 1, np.inf, 2]], np.float32)
-    (document,) = to_json(describe([Tensor("s", (1, 4), np.dtype(np.float32))], {"s": stored}, [], 2))
+    (document,) = to_json(describe([TensorInfo("s", (1, 4), np.dtype(np.float32), None)], {"s": stored}, [], 2))
     assert (document["min"], document["max"], document["mean"]) == (None, None, None)
     assert [entry["score"] for entry in document["top"]] == [None, 2.0]
 
 
 def test_each_channel_has_its_own_grid() -> None:
     grid = Quantization(np.array([1.0, 0.5]), np.array([0, 2]), axis=1)
-    tensor = Tensor("t", (2, 2), np.dtype(np.int8), grid)
+    tensor = TensorInfo("t", (2, 2), np.dtype(np.int8), grid)
     np.testing.assert_array_equal(real_values(tensor, np.array([[4, 4], [6, 6]], np.int8)), [[4, 1], [6, 2]])
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from rocketnpu.cli import compile, demo, devices, run
+from rocketnpu.cli import compile, demo, devices, run, verify
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain
 from rocketnpu.errors import Error
@@ -19,6 +19,7 @@ from rocketnpu.errors import Error
 COMMANDS: dict[str, ModuleType] = {
     "run": run,
     "compile": compile,
+    "verify": verify,
     "devices": devices,
     "demo": demo,
 }

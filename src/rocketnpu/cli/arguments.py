@@ -19,11 +19,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {plain(message)} (see {self.prog} --help)\n")
 
 
+def seed(text: str) -> int:
+    """An argument that is an integer of at least 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """An argument that is an integer of at least 1."""
-    value = int(text) if text.isascii() and text.isdigit() else 0
+    value = seed(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
     return value
 
 
@@ -46,7 +53,7 @@ def channel_divisors(text: str) -> tuple[float, ...]:
     return values
 
 
-def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rknn or .rnpu") -> None:
+def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .rnpu or .rknn") -> None:
     """The positional argument MODEL."""
     parser.add_argument("model", type=Path, metavar="MODEL", help=f"a {kinds} file")
 

@@ -1,6 +1,6 @@
 """Classify the embedded pictures with the embedded model.
 
-On the emulator unless --device says otherwise: the same program and the same bytes as on a board.
+On the emulator unless --device says otherwise.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ def execute(arguments: argparse.Namespace) -> int:
     compiled = time.perf_counter()
     with rn.Session(program, device=arguments.device) as session:
         answers = classify(session)
+        device = session.device.name
     ended = time.perf_counter()
     _print_answers(answers)
     print_steps(program.steps, cores=1)
     right = sum(answer.digit == answer.sample.digit for answer in answers)
     print_line(
         f"{right} of {len(answers)} right; compiled in {compiled - start:.2f} s,"
-        f" {(ended - compiled) / len(answers):.2f} s a picture on {arguments.device}"
+        f" {(ended - compiled) / len(answers):.2f} s a picture on {device}"
     )
     return 0 if right == len(answers) else 1
 

@@ -17,9 +17,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    found = [asdict(device) for device in rn.devices()]
+    found = rn.devices()
     if arguments.json:
-        print_json({"devices": found})
+        print_json({"devices": [asdict(device) for device in found]})
     else:
-        print_table(list(found[0]), [list(device.values()) for device in found])
+        rows = [(device.name, device.version, device.node or "", device.cores) for device in found]
+        print_table(("device", "version", "node", "cores>"), rows)
     return 0

@@ -1,4 +1,4 @@
-"""Model inputs from the command line: arrays from files, pictures, random numbers."""
+"""Model inputs from the command line: arrays from files, and pictures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from rocketnpu.cli.arguments import normalization
 from rocketnpu.errors import ModelError
 from rocketnpu.images import default_normalization, image_shape, image_to_input, load_image
-from rocketnpu.ir import Tensor
+from rocketnpu.runtime.session import TensorInfo
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def read_inputs(tensors: Sequence[Tensor], files: Sequence[str]) -> Arrays:
+def read_inputs(tensors: Sequence[TensorInfo], files: Sequence[str]) -> Arrays:
     """Arrays for the model's inputs from arguments of the form FILE or NAME=FILE.
 
     .npz holds arrays by input name; .npy and anything else (raw bytes, C order) one array, for the input NAME or else
@@ -41,7 +41,7 @@ def read_inputs(tensors: Sequence[Tensor], files: Sequence[str]) -> Arrays:
     return given
 
 
-def read_picture(tensors: Sequence[Tensor], given: Mapping[str, object], arguments: argparse.Namespace) -> Arrays:
+def read_picture(tensors: Sequence[TensorInfo], given: Mapping[str, object], arguments: argparse.Namespace) -> Arrays:
     """The picture of --image for the first input that takes one and isn't given already; empty without --image."""
     if arguments.image is None:
         return {}
@@ -58,25 +58,7 @@ def read_picture(tensors: Sequence[Tensor], given: Mapping[str, object], argumen
     return {tensor.name: array}
 
 
-def random_inputs(tensors: Sequence[Tensor], generator: np.random.Generator) -> Arrays:
-    """Random arrays: integers over the whole range of their dtype, floats from the standard normal distribution."""
-    arrays: Arrays = {}
-    for tensor in tensors:
-        kind = tensor.dtype.kind
-        if kind in "iu":
-            limits = np.iinfo(tensor.dtype.name)
-            low, high = limits.min, limits.max
-            arrays[tensor.name] = generator.integers(low, high, tensor.shape, tensor.dtype.name, endpoint=True)
-        elif kind == "f":
-            arrays[tensor.name] = generator.standard_normal(tensor.shape).astype(tensor.dtype)
-        elif kind == "b":
-            arrays[tensor.name] = generator.integers(0, 2, tensor.shape).astype(tensor.dtype)
-        else:
-            raise ModelError(f"input {tensor.name}: no random numbers of type {tensor.dtype}; give --input")
-    return arrays
-
-
-def _split(argument: str, tensors: Sequence[Tensor]) -> tuple[str | None, Path]:
+def _split(argument: str, tensors: Sequence[TensorInfo]) -> tuple[str | None, Path]:
     named = [tensor.name for tensor in tensors if argument.startswith(f"{tensor.name}=")]
     if not named:
         return None, Path(argument)
@@ -84,7 +66,7 @@ def _split(argument: str, tensors: Sequence[Tensor]) -> tuple[str | None, Path]:
     return name, Path(argument[len(name) + 1 :])
 
 
-def _read_array(path: Path, tensor: Tensor) -> NDArray[Any]:
+def _read_array(path: Path, tensor: TensorInfo) -> NDArray[Any]:
     with path.open("rb") as file:
         if path.suffix == ".npy":
             return _read_npy(file, str(path), tensor)
@@ -97,7 +79,7 @@ def _read_array(path: Path, tensor: Tensor) -> NDArray[Any]:
         return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
 
-def _read_npz(path: Path, tensors: Sequence[Tensor]) -> Arrays:
+def _read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
     arrays: Arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -114,7 +96,7 @@ def _read_npz(path: Path, tensors: Sequence[Tensor]) -> Arrays:
     return arrays
 
 
-def _read_npy(file: IO[bytes], path: str, tensor: Tensor) -> NDArray[Any]:
+def _read_npy(file: IO[bytes], path: str, tensor: TensorInfo) -> NDArray[Any]:
     """One .npy stream; its header is checked before memory is taken for what it claims."""
     try:
         version = npy.read_magic(file)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.cli.terminal import finite, print_table
 from rocketnpu.errors import ModelError
-from rocketnpu.ir import Tensor
+from rocketnpu.runtime.session import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Score:
 class Result:
     """One output: its stored values' range, and its best entries when it is a vector of scores."""
 
-    tensor: Tensor
+    tensor: TensorInfo
     low: float
     high: float
     mean: float
@@ -48,7 +48,7 @@ def read_labels(path: Path | None) -> list[str]:
 
 
 def describe(
-    tensors: Sequence[Tensor], outputs: Mapping[str, NDArray[Any]], labels: Sequence[str], count: int
+    tensors: Sequence[TensorInfo], outputs: Mapping[str, NDArray[Any]], labels: Sequence[str], count: int
 ) -> list[Result]:
     """A `Result` for each output, with the `count` best scores; raises ModelError when labels fit no output."""
     sizes = {tensor.name: outputs[tensor.name].size for tensor in tensors if is_scores(outputs[tensor.name])}
@@ -65,7 +65,7 @@ def is_scores(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iuf" and array.size >= 2 and array.size in array.shape
 
 
-def real_values(tensor: Tensor, array: NDArray[Any]) -> NDArray[np.float64]:
+def real_values(tensor: TensorInfo, array: NDArray[Any]) -> NDArray[np.float64]:
     """A tensor's real values; those of an unquantized tensor are what it holds."""
     values = array.astype(np.float64)
     grid = tensor.quantization
@@ -122,13 +122,13 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(file, np.asarray(array), allow_pickle=False)
 
 
-def _describe(tensor: Tensor, array: NDArray[Any], labels: Sequence[str], count: int) -> Result:
+def _describe(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> Result:
     numbers = array if array.dtype.kind in "iufb" and array.size else np.array([np.nan])
     low, high, mean = (float(value) for value in (numbers.min(), numbers.max(), numbers.mean(dtype=np.float64)))
     return Result(tensor, low, high, mean, _top(tensor, array, labels, count) if is_scores(array) else ())
 
 
-def _top(tensor: Tensor, array: NDArray[Any], labels: Sequence[str], count: int) -> tuple[Score, ...]:
+def _top(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> tuple[Score, ...]:
     values = real_values(tensor, array).ravel()
     named = labels if len(labels) == values.size else [""] * values.size
     best: list[int] = np.argsort(-values, kind="stable")[:count].tolist()

@@ -9,14 +9,13 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_image, add_json, add_model, positive
-from rocketnpu.cli.inputs import random_inputs, read_inputs, read_picture
+from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
+from rocketnpu.cli.inputs import read_inputs, read_picture
 from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
 from rocketnpu.cli.terminal import print_json, print_line, progress
 from rocketnpu.errors import ModelError
+from rocketnpu.verify import random_inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help=".npy, .npz (arrays by input name) or raw bytes; once for each input",
     )
-    parser.add_argument("--random", type=int, metavar="SEED", help="fill the other inputs with random numbers")
+    parser.add_argument("--random", type=seed, metavar="SEED", help="fill the other inputs with random numbers")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the scores, one a line")
     parser.add_argument("--device", default="auto", help="auto (default), emulator, rocket or rknpu")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write every output, by name")
@@ -48,7 +47,9 @@ def execute(arguments: argparse.Namespace) -> int:
         if missing and arguments.random is None:
             names = ", ".join(f"{tensor.name} ({tensor.dtype} {tensor.shape})" for tensor in missing)
             raise ModelError(f"no value for input {names}: give --input, --image or --random SEED")
-        given |= random_inputs(missing, np.random.default_rng(arguments.random))
+        if missing:
+            random = random_inputs(session.program, 1, arguments.random)[0]
+            given |= {tensor.name: random[tensor.name] for tensor in missing}
         start = time.perf_counter()
         with progress() as bar:
             bar.add_task("running", total=None)

@@ -1,0 +1,115 @@
+"""Compare each layer, alone and end to end, with LiteRT's reference kernels.
+
+Alone means fed with the reference's own tensors, so that differences don't add up. Differences are in steps of the
+tensor's grid (its own units if it is not quantized). Exit code 1: a layer on the NPU differs by more than --tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Any
+
+import rocketnpu as rn
+from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
+from rocketnpu.cli.inputs import Arrays, read_picture
+from rocketnpu.cli.terminal import finite, print_json, print_line, print_table, progress
+from rocketnpu.errors import ModelError
+from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_model(parser, ".tflite")
+    parser.add_argument("--inputs", type=positive, metavar="N", help="random inputs (default: 3; none with --image)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the random inputs (default: 0)")
+    tolerance_help = "largest difference of a layer alone that is fine (default: 1)"
+    parser.add_argument("--tolerance", type=float, default=1.0, metavar="STEPS", help=tolerance_help)
+    add_json(parser)
+    add_image(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    with progress() as bar:
+        bar.add_task("comparing", total=None)
+        report = verify(arguments.model, _input_sets(arguments))
+    passed = report.worst_npu_layer <= arguments.tolerance
+    if arguments.json:
+        print_json(_to_json(report, passed))
+    else:
+        _print_report(report, passed, arguments.tolerance)
+    return 0 if passed else 1
+
+
+def _input_sets(arguments: argparse.Namespace) -> list[Arrays]:
+    with rn.Session(arguments.model, device="emulator") as session:
+        sets: list[Arrays] = []
+        if arguments.image is not None:
+            picture = read_picture(session.inputs, {}, arguments)
+            if len(picture) != len(session.inputs):
+                raise ModelError(f"--image: the model has {len(session.inputs)} inputs, a picture fills only one")
+            sets.append(picture)
+        count = arguments.inputs or (0 if sets else 3)
+        return sets + random_inputs(session.program, count, arguments.seed)
+
+
+def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
+    columns = ("operators", "tensor", "place", "shape", "max>", "mean>", "equal>", "max>", "mean>", "equal>")
+    rows = [
+        (
+            ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in Counter(layer.operators).items()),
+            layer.tensor,
+            layer.place.upper(),
+            "x".join(map(str, layer.shape)),
+            *_cells(layer.isolated),
+            *_cells(layer.end_to_end),
+        )
+        for layer in report.layers
+    ]
+    print_table(columns, rows, title=f"{report.model}, {report.inputs} inputs: each layer alone, and end to end")
+    for name, difference in report.outputs.items():
+        largest, mean, equal = _cells(difference)
+        print_line(
+            f"output {name}: differs by at most {largest}, {mean} on average, {equal} equal;"
+            f" same largest element in {report.same_top[name]} of {report.inputs}"
+        )
+    verdict = "within" if passed else "OUTSIDE"
+    print_line(
+        f"layers on the NPU differ by at most {report.worst_npu_layer:g}: {verdict} the tolerance of {tolerance:g}"
+    )
+
+
+def _cells(difference: Difference) -> tuple[str, str, str]:
+    return f"{difference.maximum:g}", f"{difference.mean:.4f}", f"{difference.equal_fraction:.2%}"
+
+
+def _to_json(report: VerifyReport, passed: bool) -> dict[str, Any]:
+    return {
+        "model": report.model,
+        "inputs": report.inputs,
+        "passed": passed,
+        "layers": [
+            {
+                "tensor": layer.tensor,
+                "operators": layer.operators,
+                "place": layer.place,
+                "shape": layer.shape,
+                "isolated": _numbers(layer.isolated),
+                "end_to_end": _numbers(layer.end_to_end),
+            }
+            for layer in report.layers
+        ],
+        "outputs": {
+            name: {**_numbers(difference), "same_top": report.same_top[name]}
+            for name, difference in report.outputs.items()
+        },
+    }
+
+
+def _numbers(difference: Difference) -> dict[str, float | None]:
+    return {
+        "max": finite(difference.maximum),
+        "mean": finite(difference.mean),
+        "equal_fraction": difference.equal_fraction,
+    }
