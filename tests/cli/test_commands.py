@@ -96,6 +96,24 @@ def test_compile_writes_a_program_that_run_answers_the_same_with(
     assert answers[0] == answers[1]
 
 
+def test_verify_finds_every_npu_layer_of_the_demo_within_one_step(
+    model: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(model), "--image", str(picture), "--inputs", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["passed"], report["inputs"]) == (True, 3)
+    assert {layer["tensor"] for layer in report["layers"]} >= {"stem", "depthwise_1", "residual_1", "logits", "scores"}
+    assert main(["verify", str(model), "--inputs", "1"]) == 0
+    assert "within the tolerance of 1" in capsys.readouterr().out
+
+
+def test_verify_exits_with_1_when_a_layer_is_outside_the_tolerance(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(model), "--inputs", "1", "--tolerance", "-1"]) == 1
+    assert "OUTSIDE the tolerance of -1" in capsys.readouterr().out
+
+
 def test_the_demo_classifies_its_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo"]) == 0
     out = capsys.readouterr().out

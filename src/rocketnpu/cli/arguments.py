@@ -67,13 +67,8 @@ def add_image(parser: argparse.ArgumentParser) -> None:
     """--image and how the picture becomes a tensor."""
     group = parser.add_argument_group("pictures")
     group.add_argument("--image", type=Path, metavar="FILE", help="a picture for the model's image input")
-    group.add_argument(
-        "--fit",
-        type=Fit,
-        choices=list(Fit),
-        default=Fit.STRETCH,
-        help="how it gets the input's size (default: stretch)",
-    )
+    sizes = [fit.value for fit in Fit]
+    group.add_argument("--fit", choices=sizes, default="stretch", help="how it gets the input's size")
     group.add_argument(
         "--mean", type=channel_values, metavar="M[,M,M]", help="real value = (pixel - mean) / std, pixels 0..255"
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.cli.arguments import normalization
 from rocketnpu.errors import ModelError
-from rocketnpu.images import default_normalization, image_shape, image_to_input, load_image
+from rocketnpu.images import Fit, default_normalization, image_shape, image_to_input, load_image
 from rocketnpu.runtime.session import TensorInfo
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,7 +53,7 @@ def read_picture(tensors: Sequence[TensorInfo], given: Mapping[str, object], arg
     rule = normalization(arguments) or default_normalization(tensor.dtype, tensor.quantization)
     image = load_image(arguments.image)
     array = image_to_input(
-        image, tensor.shape, tensor.dtype, tensor.quantization, normalization=rule, fit=arguments.fit
+        image, tensor.shape, tensor.dtype, tensor.quantization, normalization=rule, fit=Fit(arguments.fit)
     )
     return {tensor.name: array}
 
