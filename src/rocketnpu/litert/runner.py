@@ -12,6 +12,7 @@ from rocketnpu.frontends import load_tflite
 from rocketnpu.ir import Graph, Tensor
 from rocketnpu.litert.inputs import check_inputs
 from rocketnpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
+from rocketnpu.litert.reference import Reference
 
 
 class Piece:
@@ -49,6 +50,11 @@ class Piece:
             run_interpreter(self._interpreter, values)
             details = self._interpreter.get_output_details()
             return [self._interpreter.get_tensor(detail["index"]) for detail in details]
+
+    def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
+        """All tensors of one run by name, also those that do not leave the piece; slower than `run`. Raises as `run`
+        does."""
+        return Reference(self._graph.model, kernels=_kernels(self._graph)).tensors(inputs)
 
 
 def _kernels(graph: Graph) -> Kernels:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.errors import CompileError, DeviceError, ModelError
 from rocketnpu.ir import Quantization, Tensor
-from rocketnpu.litert import Piece, Reference, check_input
+from rocketnpu.litert import Piece, check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import open_device
@@ -200,13 +200,14 @@ class Session:
 
     def _run_on_cpu(self, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
         given = [values[name] for name in step.inputs]
-        inside = [name for name in inner if name in _made_inside(step)]
-        if inside:
-            found = Reference(step.model, step.name).tensors(given)
-            return {name: found[name] for name in (*step.outputs, *inside)}
         if step.name not in self._pieces:
             self._pieces[step.name] = Piece(step.model, step.name)
-        return dict(zip(step.outputs, self._pieces[step.name].run(given), strict=True))
+        piece = self._pieces[step.name]
+        inside = [name for name in inner if name in _made_inside(step)]
+        if inside:
+            found = piece.tensors(given)
+            return {name: found[name] for name in (*step.outputs, *inside)}
+        return dict(zip(step.outputs, piece.run(given), strict=True))
 
     def _from_reference(self, reference: Mapping[str, ArrayLike], step: Step, name: str) -> NDArray[Any]:
         if name not in reference:
