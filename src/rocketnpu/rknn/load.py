@@ -56,12 +56,12 @@ def load_rknn(data: bytes, name: str) -> Program:
     container = parse_container(data)
     words = np.frombuffer(container.commands, "<u8")
     places, segments = place_tensors(container, _written_tensors(container, words))
-    commands = Segment(COMMANDS, align(len(container.commands), ALIGNMENT_BYTES), container.commands)
+    padded = container.commands.ljust(align(len(container.commands), ALIGNMENT_BYTES), b"\0")
     lists = _node_tasks(container)
     entries, steps = _steps(container, places, lists)
     return Program(
         name,
-        (commands, *segments),
+        (Segment(COMMANDS, len(padded), padded), *segments),
         _relocations(container, words, places),
         _tasks(container, words, lists),
         steps,
@@ -135,7 +135,9 @@ def _node_tasks(container: Container) -> Mapping[int, tuple[tuple[int, ...], ...
             records = tuple(range(start, start + count))
             if any(container.records[record].node != number for record in records):
                 raise ModelError(f"node {node.name!r}: its task records {start} to {start + count} name another node")
-            _check_chain(container, node, records)
+            # The one-core program is a single chain; on more cores only a node's own tasks need to be.
+            single = core_list in CORE_LISTS[1]
+            _check_chain(container, node, range(max(start - single, 0), start + count))
             lists[number].append(records)
             start += count
     if start != len(container.records):
@@ -143,8 +145,8 @@ def _node_tasks(container: Container) -> Mapping[int, tuple[tuple[int, ...], ...
     return {number: tuple(core_lists) for number, core_lists in lists.items()}
 
 
-def _check_chain(container: Container, node: ContainerNode, records: tuple[int, ...]) -> None:
-    """The trailer of each list of a node leads to the next one, so that a device can run them in one go."""
+def _check_chain(container: Container, node: ContainerNode, records: range) -> None:
+    """The trailer of each list leads to the next one, so that a device can run them in one go."""
     for first, second in itertools.pairwise(records):
         end = container.records[first].first_word + container.records[first].body_entries
         word = int.from_bytes(container.commands[8 * end : 8 * end + 8], "little")

@@ -8,8 +8,8 @@ other jobs run in between, needs full lists.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,9 +21,15 @@ from rocketnpu.program.model import COMMANDS, NpuStep, Program, Relocation, Segm
 LIST_ALIGNMENT_WORDS = 8
 """Lists start on 64-byte boundaries, as the vendor's do."""
 
+WORD_BYTES = 8
+
 LUT_ACCESS = (DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA)
 """Writing these moves table entries: an inherited value must not be written again, so 0 is, as in full vendor lists
 (hardware/dpu.md, LUT)."""
+
+
+_Parts: TypeAlias = tuple[tuple[tuple[int, ...], ...], ...]
+"""The tasks of a step on some number of cores, as in NpuStep.tasks."""
 
 
 @dataclass(frozen=True)
@@ -67,30 +73,29 @@ class _Output:
         self.words: list[int] = []
         self.tasks: list[Task] = []
         self.relocations: list[Relocation] = []
+        self._multi_core_counts: list[int] = []
 
-    def chain(self, lists: list[tuple[Task, list[_Write]]], multi_core_counts: list[int]) -> tuple[int, ...]:
-        """Appends lists that follow one another and returns their task numbers."""
-        first = len(self.tasks)
-        for task, body in lists:
-            start = len(self.words)
-            self.tasks.append(replace(task, first_word=start, body_entries=len(body)))
-            self.words += [write.word for write in body]
-            self.relocations += [
-                replace(write.relocation, word=start + index) for index, write in enumerate(body) if write.relocation
-            ]
-            self.words += [regcmd.EMPTY] * regcmd.TRAILER_ENTRIES
-            self.words += [regcmd.EMPTY] * (-len(self.words) % LIST_ALIGNMENT_WORDS)
-        tasks = self.tasks[first:]
-        for index, (task, count) in enumerate(zip(tasks, multi_core_counts, strict=True)):
-            successor = tasks[index + 1] if index + 1 < len(tasks) else None
-            address, entries = (8 * successor.first_word, successor.body_entries) if successor else (0, 0)
-            end = task.first_word + task.body_entries
-            self.words[end : end + regcmd.TRAILER_ENTRIES] = regcmd.trailer(
-                address, entries, task.enable_mask, cores=count + 1
-            )
-            if successor:
-                self.relocations.append(Relocation(end, COMMANDS, address))
-        return tuple(range(first, len(self.tasks)))
+    def append(self, task: Task, body: list[_Write], multi_core_count: int) -> int:
+        """Adds a list that ends a chain; returns its task number."""
+        start = len(self.words)
+        self.words += [write.word for write in body]
+        self.relocations += [
+            replace(write.relocation, word=start + index) for index, write in enumerate(body) if write.relocation
+        ]
+        self.words += regcmd.trailer(0, 0, task.enable_mask, cores=multi_core_count + 1)
+        self.words += [regcmd.EMPTY] * (-len(self.words) % LIST_ALIGNMENT_WORDS)
+        self.tasks.append(replace(task, first_word=start, body_entries=len(body)))
+        self._multi_core_counts.append(multi_core_count)
+        return len(self.tasks) - 1
+
+    def link(self, number: int, successor: int) -> None:
+        """Makes the trailer of one task lead to another."""
+        task, following = self.tasks[number], self.tasks[successor]
+        end, address = task.first_word + task.body_entries, WORD_BYTES * following.first_word
+        self.words[end : end + regcmd.TRAILER_ENTRIES] = regcmd.trailer(
+            address, following.body_entries, task.enable_mask, cores=self._multi_core_counts[number] + 1
+        )
+        self.relocations.append(Relocation(end, COMMANDS, address))
 
 
 def materialise(program: Program) -> Program:
@@ -102,11 +107,14 @@ def materialise(program: Program) -> Program:
     segment = next(segment for segment in program.segments if segment.name == COMMANDS)
     source = _Source(program, np.frombuffer(segment.data or b"", "<u8"))
     output = _Output()
-    cores: dict[tuple[int, int], dict[Block, _RegisterGroups]] = {}
-    steps = tuple(
-        replace(step, tasks=_step_tasks(step, source, output, cores)) if isinstance(step, NpuStep) else step
-        for step in program.steps
-    )
+    npu_steps = [step for step in program.steps if isinstance(step, NpuStep)]
+    by_cores = {
+        cores: _full_tasks([step.tasks[cores] for step in npu_steps], cores, source, output)
+        for cores in (npu_steps[0].tasks if npu_steps else ())
+    }
+    tasks = [{cores: parts[index] for cores, parts in by_cores.items()} for index in range(len(npu_steps))]
+    full_steps = iter([replace(step, tasks=own) for step, own in zip(npu_steps, tasks, strict=True)])
+    steps = tuple(next(full_steps) if isinstance(step, NpuStep) else step for step in program.steps)
     data = np.array(output.words, "<u8").tobytes()
     segments = tuple(
         Segment(COMMANDS, len(data), data) if segment.name == COMMANDS else segment for segment in program.segments
@@ -156,26 +164,35 @@ class _Source:
         return PC.REGISTER_AMOUNTS.field_value(command.value, "MULTI_CORE_COUNT")
 
 
-def _step_tasks(
-    step: NpuStep, source: _Source, output: _Output, cores: dict[tuple[int, int], dict[Block, _RegisterGroups]]
-) -> Mapping[int, tuple[tuple[tuple[int, ...], ...], ...]]:
-    """The step's tasks on any number of cores, each list made full."""
-    return {
-        count: tuple(
-            tuple(
-                output.chain(
-                    [
-                        (source.task(number), _full_body(source, number, cores.setdefault((count, core), {})))
-                        for number in numbers
-                    ],
-                    [source.multi_core_count(number) for number in numbers],
-                )
-                for core, numbers in enumerate(segment)
-            )
-            for segment in segments
-        )
-        for count, segments in step.tasks.items()
-    }
+def _full_tasks(steps: list[_Parts], cores: int, source: _Source, output: _Output) -> list[_Parts]:
+    """The tasks of all steps on `cores` cores, each list made full.
+
+    As in the vendor's programs, a chain goes on from step to step on one core, and ends with each part on more.
+    """
+    groups: list[dict[Block, _RegisterGroups]] = [{} for _ in range(cores)]
+    last: int | None = None
+    full: list[_Parts] = []
+    for parts in steps:
+        new_parts: list[tuple[tuple[int, ...], ...]] = []
+        for part in parts:
+            new_part: list[tuple[int, ...]] = []
+            for core, numbers in enumerate(part):
+                new = [
+                    output.append(
+                        source.task(number),
+                        _full_body(source, number, groups[core]),
+                        source.multi_core_count(number),
+                    )
+                    for number in numbers
+                ]
+                chain = [last, *new] if cores == 1 and last is not None else new
+                for number, successor in itertools.pairwise(chain):
+                    output.link(number, successor)
+                last = chain[-1] if chain else None
+                new_part.append(tuple(new))
+            new_parts.append(tuple(new_part))
+        full.append(tuple(new_parts))
+    return full
 
 
 def _full_body(source: _Source, number: int, blocks: dict[Block, _RegisterGroups]) -> list[_Write]:
