@@ -218,3 +218,23 @@ def check(graph: Graph, op: Operator) -> None:
         if not rule(graph, op):
             detail = f" ({op.unsupported})" if rule is is_analysable else ""
             raise ConstraintError(f"{rule.__doc__}{detail}")
+
+
+def supported_operators() -> str:
+    """The rules above as a Markdown page (docs/operators.md)."""
+    lines = [
+        "# Operators on the NPU",
+        "",
+        "Made from the constraints' docstrings by `python -m rocketnpu.compiler.constraints > docs/operators.md`.",
+        "",
+        "An operator that breaks a rule runs on the CPU through LiteRT, and `session.steps`, `rocketnpu run` and `compile`",
+        "name the rule. All other operators run on the CPU. Sizes that one task cannot hold are cut into several; where",
+        "no cut is possible, the rule that tiling found is named in the same way.",
+    ]
+    for kind, rules in CONSTRAINTS.items():
+        lines += ["", f"## {kind}", "", *(f"- {rule.__doc__}" for rule in rules)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(supported_operators(), end="")

@@ -59,8 +59,7 @@ class EmulatedDevice:
                 )
 
     def close(self) -> None:
-        """See Device."""
-        self._chip.close()
+        """See Device; the memory goes with the last reference to the session's arrays."""
 
 
 def buffer_bytes(sizes: Sequence[int]) -> int:
