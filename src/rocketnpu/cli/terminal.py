@@ -13,8 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-PIPE_WIDTH = 120
-"""Columns of a table that goes to a file or a pipe."""
+PIPE_WIDTH = 1000
+"""Columns for a table that goes to a file or a pipe: enough for any name to stay whole."""
 
 
 def plain(text: str) -> str:
@@ -35,9 +35,12 @@ def progress() -> Progress:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """Print rows under their headings; columns whose name ends in ">" are set to the right."""
-    table = Table(title=title, title_justify="left")
+    if title:
+        print_line(title)
+    table = Table()
     for column in columns:
-        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
+        side = "right" if column.endswith(">") else "left"
+        table.add_column(column.removesuffix(">"), justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
     console().print(table)

@@ -7,6 +7,7 @@ tensor's grid (its own units if it is not quantized). Exit code 1: a layer on th
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from typing import Any
 
@@ -55,7 +56,18 @@ def _input_sets(arguments: argparse.Namespace) -> list[Arrays]:
 
 
 def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
-    columns = ("operators", "tensor", "place", "shape", "max>", "mean>", "equal>", "max>", "mean>", "equal>")
+    columns = (
+        "operators",
+        "tensor",
+        "place",
+        "shape",
+        "alone: max>",
+        "mean>",
+        "equal>",
+        "end to end: max>",
+        "mean>",
+        "equal>",
+    )
     rows = [
         (
             ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in Counter(layer.operators).items()),
@@ -81,7 +93,8 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
 
 
 def _cells(difference: Difference) -> tuple[str, str, str]:
-    return f"{difference.maximum:g}", f"{difference.mean:.4f}", f"{difference.equal_fraction:.2%}"
+    equal = math.floor(difference.equal_fraction * 10000) / 100  # rounded down: 100 % means that all are equal
+    return f"{difference.maximum:g}", f"{difference.mean:.4f}", f"{equal:.2f} %"
 
 
 def _to_json(report: VerifyReport, passed: bool) -> dict[str, Any]:
