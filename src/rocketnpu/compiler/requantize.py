@@ -220,7 +220,9 @@ def _requantized_channels(conv: Convolution, step: float) -> _Coarse:
         ratio = conv.gains / gain
         better_weights, better_bias = np.rint(effective * ratio[:, None]), np.rint(conv.bias * ratio)
         slack = better_weights - effective * ratio[:, None]
-        error = gain * (np.maximum(slack * low, slack * high).sum(axis=1) + np.abs(better_bias - conv.bias * ratio))
+        above = np.maximum(slack * low, slack * high).sum(axis=1)
+        below = -np.minimum(slack * low, slack * high).sum(axis=1)
+        error = gain * (np.maximum(above, below) + np.abs(better_bias - conv.bias * ratio))
         better = (ratio <= 1) & (error < residues)
         residues[better], multipliers[better] = error[better], 1 << power
         weights[better], bias[better] = better_weights[better], better_bias[better].astype(np.int64)
