@@ -22,9 +22,16 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+class _Output(Console):
+    """A console that leaves a reader's early end (`| head`) to `main`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """The console of standard output."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return _Output(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def progress() -> Progress:
