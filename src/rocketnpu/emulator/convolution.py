@@ -1,0 +1,263 @@
+"""A convolution task: CNA and CORE feeding the DPU, with DPU_RDMA for its operands."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.emulator.cna import WEIGHT_DMA, decode_convolution
+from rocketnpu.emulator.core import Accumulator, DepthwiseFp16, DepthwiseInt8, DirectFp16, DirectInt8, Tile
+from rocketnpu.emulator.dpu import (
+    WDMA,
+    ChannelValues,
+    Output,
+    decode_output,
+    element_from_memory,
+    integer_steps,
+    truncation,
+)
+from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, USE_ALL, Reader, decode_reader
+from rocketnpu.emulator.faults import unsupported
+from rocketnpu.emulator.features import FeatureReader
+from rocketnpu.emulator.float_stages import FloatPipeline
+from rocketnpu.emulator.lut import LutMemory
+from rocketnpu.emulator.machine import Machine
+from rocketnpu.emulator.memory import Bytes, Memory, Region
+from rocketnpu.emulator.precision import DTYPES, INT8
+from rocketnpu.emulator.stages import Pipeline
+from rocketnpu.emulator.state import TaskState
+from rocketnpu.emulator.workers import Workspace
+from rocketnpu.errors import DeviceError
+from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
+from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA
+
+Array: TypeAlias = NDArray[Any]
+
+_TILE_BYTES = 1 << 20
+"""Scratch memory of one tile: about a second-level cache."""
+_TILE_PIXELS = 64
+"""Fewer pixels make matrix products slow: split the channels instead."""
+_CHANNEL_UNIT = 32
+_SPLIT_WORK = 1 << 18
+"""Multiply-adds below which a second thread costs more than it saves."""
+
+
+class _Prepared:
+    """Weights and operands in computing form, for the bytes they were made from."""
+
+    def __init__(self, task: ConvolutionTask, raw: list[Bytes | None], lut: LutMemory) -> None:
+        self._raw = [None if part is None else part.copy() for part in raw]
+        self._lut_version = lut.version
+        self._lut = lut
+        self._state, self._output = task.state, task.output
+        weights, bs, bn = self._raw
+        assert weights is not None
+        self._values, ow = task.operands(bs, bn)
+        self.accumulator = task.accumulator(weights, ow)
+        self._pipelines: dict[tuple[int, int], Pipeline | FloatPipeline] = {}
+
+    def matches(self, raw: list[Bytes | None], lut: LutMemory) -> bool:
+        """Whether memory still holds the same bytes."""
+        return (
+            self._lut is lut
+            and self._lut_version == lut.version
+            and all(a is b is None or _same(a, b) for a, b in zip(self._raw, raw, strict=True))
+        )
+
+    def pipeline(self, first: int, last: int) -> Pipeline | FloatPipeline:
+        """The DPU's steps for a range of channels."""
+        known = self._pipelines.get((first, last))
+        if known is None:
+            if self._state.value(DPU.DATA_FORMAT, "PROC_PRECISION") == INT8:
+                steps = [
+                    *truncation(self._state),
+                    *integer_steps(self._state, self._values, self._lut, slice(first, last)),
+                ]
+                known = Pipeline(steps, self.accumulator.bound, DTYPES[self._output.precision])
+            else:
+                known = FloatPipeline(self._state)
+            self._pipelines[first, last] = known
+        return known
+
+
+class ConvolutionTask:
+    """A convolution with its post-processing, decoded once and run for whatever memory holds."""
+
+    def __init__(self, state: TaskState, *, reads_operands: bool) -> None:
+        """`reads_operands` says whether DPU_RDMA is enabled. Raises DeviceError for states that are not known."""
+        self.state = state
+        self.convolution = decode_convolution(state)
+        self.output = decode_output(state)
+        state.expect(DPU.FEATURE_MODE_CFG, "FLYING_MODE", 0, "a convolution's input comes from CORE")
+        state.expect(DPU.DATA_FORMAT, "PROC_PRECISION", self.convolution.precision, "CNA and CORE differ")
+        self._reader: Reader | None = None
+        if reads_operands:
+            self._reader = decode_reader(state, element_active=element_from_memory(state))
+            size = (self._reader.width, self._reader.height, self._reader.channels)
+            if size != (self.output.width, self.output.height, self.output.channels):
+                raise DeviceError(
+                    f"{DPU_RDMA.RDMA_DATA_CUBE_WIDTH}: DPU_RDMA's cube {size} differs from the DPU's "
+                    f"{(self.output.width, self.output.height, self.output.channels)}"
+                )
+        elif element_from_memory(state):
+            raise unsupported(DPU.EW_CFG, "EW_OP_SRC", 1, "DPU_RDMA is not enabled")
+        self._features = FeatureReader(self.convolution)
+        self._prepared: _Prepared | None = None
+
+    def run(self, machine: Machine) -> None:
+        """See Task."""
+        self._load(machine)
+        memory = machine.memory
+        channels = self.output.channels
+        bs = self._reader.bs_region(channels) if self._reader else None
+        bn = self._reader.bn_region(channels) if self._reader else None
+        raw = [
+            memory.read(self.convolution.weights, WEIGHT_DMA),
+            _read(memory, bs, BRDMA),
+            _read(memory, bn, NRDMA),
+        ]
+        prepared = self._prepared
+        if prepared is None or not prepared.matches(raw, machine.lut):
+            prepared = self._prepared = _Prepared(self, raw, machine.lut)
+        data = self._features.open(memory)
+        element = self._reader.element if self._reader else None
+        element_data = element.read(memory) if element else []
+        target = memory.target(self.output.region, WDMA)
+        if np.may_share_memory(data, target.array):
+            data = data.copy()
+        accumulator = prepared.accumulator
+
+        def work(tile: Tile, workspace: Workspace) -> None:
+            acc = accumulator.run(data, tile, workspace)
+            operand: Array | None = None
+            if element:
+                operand = workspace.take("element", acc.shape, DTYPES[element.precision])
+                width = self.output.width
+                span = slice(tile.first_channel, tile.last_channel)
+                element.gather(
+                    element_data, tile.first_row * width, tile.last_row * width, span, operand.view(np.uint8)
+                )
+            result = prepared.pipeline(tile.first_channel, tile.last_channel).run(acc, operand, workspace)
+            self.output.store(target.array, result, tile.first_row, tile.first_channel)
+
+        machine.workers.run(self._tiles(machine.workers.count), work)
+        target.commit()
+
+    def accumulator(self, raw: Bytes, ow: NDArray[np.int64]) -> Accumulator:
+        """The MACs for stored weights; `ow` [channels] is added to each weight (CPEND)."""
+        c = self.convolution
+        kind = DTYPES[c.precision]
+        kernel_h, kernel_w, channels = c.rows.kernel, c.columns.kernel, self.output.channels
+        if c.depthwise:
+            stored = unpack_depthwise_weights(
+                raw, kernel_h, kernel_w, c.stored_channels, stored_channels=c.stored_channels, dtype=kind
+            )
+            count = min(channels, c.stored_channels, c.lanes)
+            weights = np.zeros((kernel_h, kernel_w, channels), np.int32 if c.precision == INT8 else kind)
+            weights[..., :count] = stored[..., :count]
+            if c.precision != INT8:
+                return DepthwiseFp16(c, self._features, weights)
+            weights[..., :count] += ow[:count].astype(np.int32)
+            return DepthwiseInt8(c, self._features, weights)
+        stored = unpack_direct_weights(raw, c.kernels, kernel_h, kernel_w, c.lanes, kernels=c.kernels, dtype=kind)
+        count = min(channels, c.kernels)
+        # Accumulators past WEIGHT_KERNELS are unspecified; 0 is the natural choice (hardware/convolution.md).
+        weights = np.zeros((channels, kernel_h, kernel_w, c.lanes), np.int32 if c.precision == INT8 else kind)
+        weights[:count] = stored[:count]
+        if c.precision != INT8:
+            return DirectFp16(c, self._features, weights)
+        weights[:count] += ow[:count, None, None, None].astype(np.int32)
+        return DirectInt8(c, self._features, weights)
+
+    def operands(self, bs: Bytes | None, bn: Bytes | None) -> tuple[ChannelValues, NDArray[np.int64]]:
+        """Operands of the DPU's stages, and the CPEND operand of every channel."""
+        channels = self.output.channels
+        alu = mul = from_memory = bn_mul = None
+        if self._reader and bs is not None:
+            read = self._reader.bs_operands(bs, channels)
+            alu = read.alu.astype(np.int64)
+            if self._reader.bs_use == USE_ALL:
+                mul, from_memory = read.mul.astype(np.int64), read.ow.astype(np.int64)
+        if self._reader and bn is not None:
+            bn_mul = self._reader.bn_multipliers(bn, channels).astype(np.int64)
+        return ChannelValues(alu, mul, bn_mul), self._weight_addend(from_memory)
+
+    def _weight_addend(self, from_memory: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        cfg = DPU.BS_OW_CFG
+        channels = self.output.channels
+        if self.state.flag(cfg, "OD_BYPASS") or self.convolution.precision != INT8:
+            return np.zeros(channels, np.int64)
+        if not self.state.flag(cfg, "OW_SRC"):
+            addend = np.full(channels, self.state.value(DPU.BS_OW_OP, "OW_OP"), np.int64)
+        elif from_memory is not None:
+            addend = from_memory
+        else:
+            raise unsupported(cfg, "OW_SRC", 1, "no read engine delivers this operand")
+        if addend.any() and truncation(self.state):
+            raise unsupported(cfg, "OD_BYPASS", 0, "the order of CLIP_TRUNCATE and CPEND is not known")
+        return addend
+
+    def _load(self, machine: Machine) -> None:
+        """Keep track of what CBUF holds; raises DeviceError where a reuse bit asks for something else."""
+        held, c = machine.buffer, self.convolution
+        for reuses, now, before, field in (
+            (c.reuses_weights, c.weights, held.weights, "WEIGHT_REUSE"),
+            (c.reuses_data, c.feature.region, held.features, "DATA_REUSE"),
+        ):
+            if reuses and now != before:
+                raise unsupported(CNA.CBUF_CON0, field, 1, "the previous task of this run loaded something else")
+        held.weights, held.features = c.weights, c.feature.region
+
+    def _tiles(self, workers: int) -> list[Tile]:
+        """The output in tiles that fit the cache and keep all workers busy."""
+        c, out = self.convolution, self.output
+        taps = c.rows.kernel * c.columns.kernel
+        if c.depthwise:
+            return _split(out, workers, [c.lanes, out.channels], 32, taps)
+        return _split(out, workers, [out.channels], 16, taps * c.lanes, patch_bytes=4 * taps * c.lanes)
+
+
+def _split(
+    out: Output, workers: int, ends: list[int], channel_bytes: int, work: int, patch_bytes: int = 0
+) -> list[Tile]:
+    """Tiles of rows, and of channels where rows are too few or channels are computed apart.
+
+    `ends` are the channels where a tile must end; `channel_bytes` is the scratch memory of one element, `patch_bytes`
+    that of one pixel on top, `work` the multiply-adds of one element.
+    """
+    pixels = out.width * out.height
+    apart = not patch_bytes
+    total = pixels * out.channels * work
+    wanted = workers if total >= _SPLIT_WORK else 1
+    chunk = out.channels
+    if apart:
+        per_channel = pixels * channel_bytes
+        chunk = max(_TILE_BYTES // per_channel // _CHANNEL_UNIT, 1) * _CHANNEL_UNIT
+    elif pixels < wanted * _TILE_PIXELS:
+        chunk = -(-out.channels // (wanted * _CHANNEL_UNIT)) * _CHANNEL_UNIT
+    bounds = sorted({*range(0, out.channels, chunk), *(min(end, out.channels) for end in ends)})
+    row_bytes = out.width * (patch_bytes + channel_bytes * min(chunk, out.channels))
+    rows = max(min(_TILE_BYTES // row_bytes, out.height), 1)
+    if len(bounds) - 1 < wanted:
+        rows = min(rows, -(-out.height // wanted))
+    rows = -(-out.height // -(-out.height // rows))
+    return [
+        Tile(row, min(row + rows, out.height), first, last)
+        for row in range(0, out.height, rows)
+        for first, last in itertools.pairwise(bounds)
+    ]
+
+
+def _read(memory: Memory, region: Region | None, unit: str) -> Bytes | None:
+    return None if region is None else memory.read(region, unit)
+
+
+def _same(a: Bytes | None, b: Bytes | None) -> bool:
+    if a is None or b is None or a.size != b.size:
+        return False
+    whole = a.size // 8 * 8
+    same = np.array_equal(a[:whole].view(np.uint64), b[:whole].view(np.uint64))
+    return same and np.array_equal(a[whole:], b[whole:])

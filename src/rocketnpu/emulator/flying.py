@@ -1,0 +1,142 @@
+"""Tasks without CNA and CORE: the DPU on a tensor from memory (element-wise, lookup, copy), and nearest upsampling."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.emulator.dpu import WDMA, ChannelValues, decode_output, element_from_memory, integer_steps
+from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, USE_ALL, Planes, Reader, decode_reader
+from rocketnpu.emulator.faults import unsupported
+from rocketnpu.emulator.machine import Machine
+from rocketnpu.emulator.memory import ATOM, Bytes
+from rocketnpu.emulator.precision import DTYPES, INT8, INT16, INT32, precision
+from rocketnpu.emulator.stages import Pipeline
+from rocketnpu.emulator.state import TaskState
+from rocketnpu.emulator.workers import Workspace
+from rocketnpu.errors import DeviceError
+from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.registers import DPU, DPU_RDMA
+
+Array: TypeAlias = NDArray[Any]
+
+_TILE_ELEMENTS = 1 << 15
+_MAGNITUDE = {INT8: 1 << 7, INT16: 1 << 15, INT32: 1 << 31}
+
+
+def decode_flying(state: TaskState) -> FlyingTask | UpsampleTask:
+    """The DPU-only task that the registers describe; raises DeviceError for states that are not known."""
+    state.expect(DPU.FEATURE_MODE_CFG, "FLYING_MODE", 1, "without CNA and CORE the input comes from memory")
+    reader = decode_reader(state, element_active=element_from_memory(state))
+    assert reader.source is not None
+    return UpsampleTask(state, reader, reader.source) if reader.upsamples else FlyingTask(state, reader, reader.source)
+
+
+class FlyingTask:
+    """All DPU stages on a cube of integers."""
+
+    def __init__(self, state: TaskState, reader: Reader, source: Planes) -> None:
+        self._state, self._reader, self._source = state, reader, source
+        self._output = decode_output(state)
+        size = (self._output.width, self._output.height, self._output.channels)
+        if size != (reader.width, reader.height, reader.channels):
+            raise DeviceError(
+                f"{DPU_RDMA.RDMA_DATA_CUBE_WIDTH}: DPU_RDMA's cube {(reader.width, reader.height, reader.channels)} "
+                f"differs from the DPU's {size}"
+            )
+        code = precision(state, DPU.DATA_FORMAT, "IN_PRECISION", (INT8, INT16, INT32))
+        if source.precision != code:
+            raise unsupported(DPU.DATA_FORMAT, "IN_PRECISION", code, f"DPU_RDMA reads precision {source.precision}")
+        state.expect(DPU.DATA_FORMAT, "PROC_PRECISION", code, "the precisions of a DPU-only task agree")
+
+    def run(self, machine: Machine) -> None:
+        """See Task."""
+        memory, reader, out = machine.memory, self._reader, self._output
+        channels = out.channels
+        pipeline = Pipeline(
+            integer_steps(self._state, self._operands(machine), machine.lut, slice(0, channels)),
+            _MAGNITUDE[self._source.precision],
+            DTYPES[out.precision],
+        )
+        target = memory.target(out.region, WDMA)
+        data = [_detached(part, target.array) for part in self._source.read(memory)]
+        element = reader.element
+        element_data = [_detached(part, target.array) for part in element.read(memory)] if element else []
+        rows = max(_TILE_ELEMENTS // (out.width * channels), 1)
+
+        def work(first: int, workspace: Workspace) -> None:
+            last = min(first + rows, out.height)
+            span = (first * out.width, last * out.width, slice(0, channels))
+            shape = ((last - first) * out.width, channels)
+            values: Array = workspace.take("values", shape, DTYPES[self._source.precision])
+            self._source.gather(data, *span, values.view(np.uint8))
+            operand: Array | None = None
+            if element:
+                operand = workspace.take("element", shape, DTYPES[element.precision])
+                element.gather(element_data, *span, operand.view(np.uint8))
+            out.store(target.array, pipeline.run(values, operand, workspace), first, 0)
+
+        machine.workers.run(range(0, out.height, rows), work)
+        target.commit()
+
+    def _operands(self, machine: Machine) -> ChannelValues:
+        reader, channels = self._reader, self._output.channels
+        alu = mul = bn_mul = None
+        region = reader.bs_region(channels)
+        if region is not None:
+            read = reader.bs_operands(machine.memory.read(region, BRDMA), channels)
+            alu = read.alu.astype(np.int64)
+            mul = read.mul.astype(np.int64) if reader.bs_use == USE_ALL else None
+        region = reader.bn_region(channels)
+        if region is not None:
+            bn_mul = reader.bn_multipliers(machine.memory.read(region, NRDMA), channels).astype(np.int64)
+        return ChannelValues(alu, mul, bn_mul)
+
+
+class UpsampleTask:
+    """Nearest 2x upsampling of int8 atoms read as 8 int16 lanes (hardware/layouts.md; vendor, 14 tasks).
+
+    Every atom is repeated along x; the two planes of the only pass are rows 2y and 2y+1 of one output plane. Only this
+    bundle of registers is known, and in it bytes pass unchanged.
+    """
+
+    def __init__(self, state: TaskState, reader: Reader, source: Planes) -> None:
+        self._source = source
+        self._output = out = decode_output(state)
+        why = "nearest upsampling is only known in the vendor's bundle"
+        for register, field, expected in (
+            (DPU.DATA_FORMAT, "PROC_PRECISION", INT8),
+            (DPU.DATA_FORMAT, "IN_PRECISION", INT16),
+            (DPU.DATA_FORMAT, "OUT_PRECISION", INT8),
+            (DPU_RDMA.RDMA_FEATURE_MODE_CFG, "IN_PRECISION", INT16),
+            (DPU.BS_CFG, "BS_BYPASS", 1),
+            (DPU.BN_CFG, "BN_BYPASS", 1),
+            (DPU.EW_CFG, "EW_BYPASS", 1),
+            (DPU.OUT_CVT_OFFSET, "OUT_CVT_OFFSET", 0),
+            (DPU.OUT_CVT_SCALE, "OUT_CVT_SCALE", 1),
+            (DPU.OUT_CVT_SHIFT, "OUT_CVT_SHIFT", 0),
+            (DPU.BS_OW_CFG, "SIZE_E_0", 1),
+            (DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, "CHANNEL", 7),
+            (DPU.DATA_CUBE_CHANNEL, "CHANNEL", 15),
+            (DPU.DATA_CUBE_WIDTH, "WIDTH", 2 * reader.width - 1),
+            (DPU.DATA_CUBE_HEIGHT, "HEIGHT", reader.height - 1),
+        ):
+            state.expect(register, field, expected, why)
+        # One atom of 8 int16 lanes a plane: the 16 channels of the DPU's cube are two planes of 16 bytes.
+        region = out.region
+        self._region = type(region)(region.address, (2, out.height), region.strides[1:], out.width * ATOM_BYTES)
+
+    def run(self, machine: Machine) -> None:
+        """See Task."""
+        target = machine.memory.target(self._region, WDMA)
+        source: Bytes = _detached(self._source.read(machine.memory)[0], target.array)
+        atoms = source.view(ATOM).reshape(self._output.height, -1)
+        target.array.view(ATOM)[...] = np.repeat(atoms, 2, axis=1)
+        target.commit()
+
+
+def _detached(data: Bytes, written: Bytes) -> Bytes:
+    """`data`, copied if its memory is also written: a task reads what was there before it."""
+    return data.copy() if np.may_share_memory(data, written) else data

@@ -1,0 +1,36 @@
+"""What a task runs on: memory, lookup tables, threads; and the interface of a decoded task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rocketnpu.emulator.lut import LutMemory
+from rocketnpu.emulator.memory import Memory, Region
+from rocketnpu.emulator.workers import Workers
+
+
+@dataclass
+class Buffer:
+    """What the convolution buffer holds for the next task of the run: the last weights and features loaded."""
+
+    weights: Region | None = None
+    features: Region | None = None
+
+
+@dataclass
+class Machine:
+    """One core's surroundings."""
+
+    memory: Memory
+    workers: Workers
+    lut: LutMemory = field(default_factory=LutMemory)
+    buffer: Buffer = field(default_factory=Buffer)
+
+
+class Task(Protocol):
+    """A decoded task; it may be run many times, on any core."""
+
+    def run(self, machine: Machine) -> None:
+        """Do all of the task's work; raises DeviceError for accesses outside the mapped memory."""
+        ...

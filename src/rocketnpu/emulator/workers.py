@@ -1,0 +1,70 @@
+"""Parallel blocks of one task: a few threads, each with buffers that it keeps (numpy releases the GIL)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Item = TypeVar("Item")
+
+
+class Workspace:
+    """Named scratch buffers of one thread: `take` hands out the same memory again and again."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """An uninitialised array; its contents last until the name is taken again."""
+        kind: np.dtype[Any] = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.zeros(size, np.uint8)
+        return np.ndarray(shape, kind, buffer.data)
+
+
+class Workers:
+    """Runs the blocks of a task on all processors this process may use; the calling thread takes part."""
+
+    def __init__(self) -> None:
+        self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._workspaces = [Workspace() for _ in range(self.count)]
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, items: Sequence[Item], work: Callable[[Item, Workspace], None]) -> None:
+        """Call `work` once for each item, in any order; the first exception is raised when all have stopped."""
+        queue = iter(items)
+        lock = threading.Lock()
+        helpers = min(self.count, len(items)) - 1
+        if helpers <= 0:
+            _drain(queue, lock, work, self._workspaces[0])
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.count - 1, "rocketnpu-emulator")
+        futures = [
+            self._pool.submit(_drain, queue, lock, work, workspace) for workspace in self._workspaces[1 : helpers + 1]
+        ]
+        try:
+            _drain(queue, lock, work, self._workspaces[0])
+        finally:
+            for future in futures:
+                future.result()
+
+
+def _drain(
+    queue: Iterator[Item], lock: threading.Lock, work: Callable[[Item, Workspace], None], workspace: Workspace
+) -> None:
+    while True:
+        with lock:
+            item = next(queue, None)
+        if item is None:
+            return
+        work(item, workspace)
