@@ -48,3 +48,12 @@ def with_register(
             if register_of(command.target, command.offset) is register:
                 words[word] = regcmd.encode(replace(command, value=change(command.value)))
     return with_segment(program, COMMANDS, words.view(np.uint8))
+
+
+def constant_offset(program: Program, number: int, register: Register) -> int:
+    """Where the constants begin that an address register of a task points to."""
+    task = program.tasks[number]
+    word = task.first_word + [command.offset for command in body(program, number)].index(register.offset)
+    relocation = next(relocation for relocation in program.relocations if relocation.word == word)
+    assert relocation.segment == "constants"
+    return relocation.addend_bytes

@@ -24,7 +24,7 @@ from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, Register
 from rocketnpu.program.model import NpuStep, Program
 from rocketnpu.rknn import load_rknn
 
-from .patch import body, segment_data
+from .patch import body, constant_offset, segment_data
 from .record import DIFFERENT_BYTES, Tensors, distance
 
 OutputConvert = Callable[..., NDArray[np.int64]]
@@ -42,11 +42,7 @@ CONVOLUTIONS = {
 
 def _constant(program: Program, number: int, register: Register) -> NDArray[np.uint8]:
     """The bytes that an address register of a task points to."""
-    task = program.tasks[number]
-    offsets = [command.offset for command in body(program, number)]
-    relocation = next(r for r in program.relocations if r.word == task.first_word + offsets.index(register.offset))
-    assert relocation.segment == "constants"
-    return segment_data(program, "constants")[relocation.addend_bytes :]
+    return segment_data(program, "constants")[constant_offset(program, number, register) :]
 
 
 def _convolution(program: Program, name: str, recorded: Tensors, output_convert: OutputConvert) -> NDArray[np.int64]:
