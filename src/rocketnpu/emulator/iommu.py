@@ -1,12 +1,13 @@
-"""The Rockchip IOMMU v2 of one core: banks of registers, page-table walks in physical memory, translations kept until zapped.
+"""The Rockchip IOMMU v2 of one core: banks of registers, page-table walks, and translations that are kept until zapped.
 
-Source: hardware/kernels.md, "Rockchip IOMMU v2". Where it is silent, and this model chooses: a core's accesses need every
-bank of its IOMMU to translate alike, and the first bank that cannot translate shows the fault; translations are kept
+Source: hardware/kernels.md, "Rockchip IOMMU v2". Where it is silent this model chooses: a core's accesses need all
+banks of its IOMMU to translate alike, and the first bank that cannot translate shows the fault; translations are kept
 without limit, so that a forgotten zap is always seen; entries that are not valid are never kept.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -138,41 +139,44 @@ class Bank:
         first, last = address >> PAGE_SHIFT, address + size_bytes - 1 >> PAGE_SHIFT
         in_page = address % PAGE_BYTES
         if first == last:
-            page = self._page(first, write)
+            page = self._page(address, write)
             return [(self._memory.offset(page + in_page, size_bytes, write=write), size_bytes)]
-        pages = self._pages(first, last, write)
+        pages = self._pages(address, last, write)
         starts = [0, *(np.flatnonzero(np.diff(pages) != PAGE_BYTES) + 1).tolist(), len(pages)]
         spans: Spans = []
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in itertools.pairwise(starts):
             skip = in_page if start == 0 else 0
             end = address + size_bytes - (first << PAGE_SHIFT) if stop == len(pages) else stop * PAGE_BYTES
             length = end - start * PAGE_BYTES - skip
             spans.append((self._memory.offset(int(pages[start]) + skip, length, write=write), length))
         return spans
 
-    def _page(self, number: int, write: bool) -> int:
-        """Physical address of one page."""
+    def _page(self, address: int, write: bool) -> int:
+        """Physical address of the page that holds `address`."""
+        number = address >> PAGE_SHIFT
         translation = int(self._translations[number])
         if not translation:
-            self._walk(number, number, write)
+            self._walk(address, number, write)
             translation = int(self._translations[number])
         if not translation & (WRITABLE if write else READABLE):
-            raise self._denied(number, translation, write)
+            raise self._denied(address, translation, write)
         return translation & ~int(_FLAGS)
 
-    def _pages(self, first: int, last: int, write: bool) -> NDArray[np.int64]:
-        """Physical addresses of the pages first..last."""
+    def _pages(self, address: int, last: int, write: bool) -> NDArray[np.int64]:
+        """Physical addresses of the pages from the one that holds `address` to number `last`."""
+        first = address >> PAGE_SHIFT
         translations = self._translations[first : last + 1]
         if not translations.all():
-            self._walk(first, last, write)
+            self._walk(address, last, write)
         allowed = translations & np.uint64(WRITABLE if write else READABLE)
         if not allowed.all():
             denied = int(np.argmin(allowed != 0))
-            raise self._denied(first + denied, int(translations[denied]), write)
+            raise self._denied(max(address, first + denied << PAGE_SHIFT), int(translations[denied]), write)
         return (translations & ~_FLAGS).astype(np.int64)
 
-    def _walk(self, first: int, last: int, write: bool) -> None:
-        """Fetch the translations of pages first..last that are not cached."""
+    def _walk(self, address: int, last: int, write: bool) -> None:
+        """Fetch what is not cached of the translations from the page that holds `address` to number `last`."""
+        first = address >> PAGE_SHIFT
         try:
             for directory in range(first >> TABLE_SHIFT, (last >> TABLE_SHIFT) + 1):
                 start = max(first, directory << TABLE_SHIFT)
@@ -188,11 +192,11 @@ class Bank:
                 found = entries[fetched]
                 cached[fetched] = page_table.addresses_of(found) | found & np.uint32(VALID | READABLE | WRITABLE)
         except BusFault as error:
-            raise TranslationFault(self, "BUS_ERROR", first << PAGE_SHIFT, write, f"page table: {error}") from error
+            raise TranslationFault(self, "BUS_ERROR", address, write, f"page table: {error}") from error
 
-    def _denied(self, page: int, translation: int, write: bool) -> TranslationFault:
+    def _denied(self, address: int, translation: int, write: bool) -> TranslationFault:
         why = f"the page is not {'writable' if write else 'readable'}" if translation else "the page is not mapped"
-        return self._fault(page << PAGE_SHIFT, write, why)
+        return self._fault(address, write, why)
 
     def _fault(self, address: int, write: bool, why: str) -> TranslationFault:
         return TranslationFault(self, "PAGE_FAULT", address, write, why)

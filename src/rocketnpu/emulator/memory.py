@@ -202,7 +202,7 @@ class Memory:
             try:
                 spans = self._translation.spans(address, whole.run_bytes, write=write)
             except DeviceError as error:
-                raise self._fault(region, unit, write, str(error)) from None
+                raise self._fault(region, unit, write, str(error)) from error
             for offset, length in spans:
                 yield position, offset, length
                 position += length
