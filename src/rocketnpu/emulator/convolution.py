@@ -41,6 +41,8 @@ _TILE_BYTES = 1 << 20
 _TILE_PIXELS = 64
 """Fewer pixels make matrix products slow: split the channels instead."""
 _CHANNEL_UNIT = 32
+_SCRATCH_BYTES = 1 << 30
+_SCRATCH_ITEM_BYTES = 4
 _SPLIT_WORK = 1 << 18
 """Multiply-adds below which a second thread costs more than it saves."""
 
@@ -104,6 +106,7 @@ class ConvolutionTask:
                 )
         elif element_from_memory(state):
             raise unsupported(DPU.EW_CFG, "EW_OP_SRC", 1, "DPU_RDMA is not enabled")
+        self._check_scratch()
         self._features = FeatureReader(self.convolution)
         self._prepared: _Prepared | None = None
 
@@ -199,6 +202,18 @@ class ConvolutionTask:
         if addend.any() and truncation(self.state):
             raise unsupported(cfg, "OD_BYPASS", 0, "the order of CLIP_TRUNCATE and CPEND is not known")
         return addend
+
+    def _check_scratch(self) -> None:
+        """Raise DeviceError for shapes that no real layer has and whose intermediate arrays would fill the host."""
+        c = self.convolution
+        taps = c.rows.kernel * c.columns.kernel
+        weights = taps * (c.columns.outputs if c.depthwise else c.lanes) * self.output.channels
+        row = taps * c.columns.outputs * c.lanes + c.rows.reach * c.columns.positions(0, c.columns.outputs) * c.lanes
+        if _SCRATCH_ITEM_BYTES * max(weights, row) > _SCRATCH_BYTES:
+            raise DeviceError(
+                f"{CNA.DATA_SIZE2}: {c.rows.kernel}x{c.columns.kernel} windows of {c.lanes} channels, "
+                f"{c.columns.outputs} a row, are more than the emulator holds at once"
+            )
 
     def _load(self, machine: Machine) -> None:
         """Keep track of what CBUF holds; raises DeviceError where a reuse bit asks for something else."""

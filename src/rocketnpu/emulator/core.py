@@ -85,6 +85,12 @@ class DepthwiseInt8:
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""
         rows, columns = self._convolution.rows, self._convolution.columns
+        if tile.first_channel >= self._convolution.lanes:
+            # Channels that only fill the last group: no input, no weights.
+            shape = ((tile.last_row - tile.first_row) * columns.outputs, tile.last_channel - tile.first_channel)
+            nothing: Array = workspace.take("acc", shape, self._weights.dtype)
+            nothing[...] = 0
+            return nothing
         window = self._reader.gather(
             data, tile.first_row, tile.last_row, slice(tile.first_channel, tile.last_channel), workspace
         )
@@ -101,12 +107,13 @@ class DepthwiseInt8:
         acc: Array = workspace.take("acc", (count, length), kind)
         product: Array = workspace.take("product", (count, length), kind)
         acc[...] = 0
-        row_stride = x.strides[1]
         for ky in range(rows.kernel):
             for kx in range(columns.kernel):
                 ahead, phase = divmod(kx * columns.dilation, step)
-                start = x[phase, ky * rows.dilation, ahead:]
-                taps = np.lib.stride_tricks.as_strided(start, (count, length), (rows.stride * row_stride, x.itemsize))
+                offset = phase * x.strides[0] + ky * rows.dilation * x.strides[1] + ahead * x.strides[2]
+                taps: Array = np.ndarray(
+                    (count, length), kind, x.data, offset, (rows.stride * x.strides[1], x.itemsize)
+                )
                 np.multiply(taps, weights[ky, kx], out=product)
                 np.add(acc, product, out=acc)
         return acc.reshape(-1, channels)
@@ -187,7 +194,7 @@ def patches(convolution: Convolution, window: Array, tile: Tile) -> Array:
     else:
         shape = (*shape, columns.kernel, window.shape[2])
         strides = (*strides, columns.dilation * by_column, by_lane)
-    return np.lib.stride_tricks.as_strided(window, shape, strides, writeable=False)
+    return np.ndarray(shape, window.dtype, window.data, strides=strides)
 
 
 def _lanes_in_use(convolution: Convolution, weights: NDArray[np.int32]) -> int:

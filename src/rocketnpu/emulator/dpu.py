@@ -79,8 +79,11 @@ class Output:
             target[(*divmod(first_plane + index, per_pass), rows)] = atoms[:, :, index]
 
 
-def decode_output(state: TaskState) -> Output:
-    """The writer's geometry (hardware/dpu.md, Output writer); raises DeviceTimeout for a pass that is never full."""
+def decode_output(state: TaskState, lane_bytes: int | None = None) -> Output:
+    """The writer's geometry (hardware/dpu.md, Output writer); raises DeviceTimeout for a pass that is never full.
+
+    `lane_bytes` is the size of a channel where it isn't that of the output precision.
+    """
     state.expect(DPU.FEATURE_MODE_CFG, "OUTPUT_MODE", MEMORY_ONLY, "no known program feeds the PPU from the DPU")
     state.expect(DPU.FEATURE_MODE_CFG, "COMB_USE", 0, "the DPU's combine flag has no known use")
     code = precision(state, DPU.DATA_FORMAT, "OUT_PRECISION", (INT8, INT16, INT32, FP16, FP32))
@@ -94,7 +97,7 @@ def decode_output(state: TaskState) -> Output:
     ):
         state.expect(register, field, expected, "the writer's cube differs from the DPU's")
     per_pass = state.value(DPU.BS_OW_CFG, "SIZE_E_0") + 1
-    bytes_per_pixel = channels * DTYPES[code].itemsize
+    bytes_per_pixel = channels * (lane_bytes or DTYPES[code].itemsize)
     if bytes_per_pixel % (per_pass * ATOM_BYTES):
         raise never_completes(f"{channels} channels do not fill passes of {per_pass} planes (SIZE_E {per_pass - 1})")
     passes = bytes_per_pixel // (per_pass * ATOM_BYTES)

@@ -104,7 +104,7 @@ class UpsampleTask:
 
     def __init__(self, state: TaskState, reader: Reader, source: Planes) -> None:
         self._source = source
-        self._output = out = decode_output(state)
+        self._output = out = decode_output(state, lane_bytes=2)
         why = "nearest upsampling is only known in the vendor's bundle"
         for register, field, expected in (
             (DPU.DATA_FORMAT, "PROC_PRECISION", INT8),

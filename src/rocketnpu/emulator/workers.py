@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ class Workspace:
     def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """An uninitialised array; its contents last until the name is taken again."""
         kind: np.dtype[Any] = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        size = math.prod(shape) * kind.itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[name] = np.zeros(size, np.uint8)
