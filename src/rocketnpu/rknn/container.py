@@ -91,7 +91,10 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file; `commands` are the register command words as bytes, `inputs` and `outputs` tensor indices."""
+    """A parsed file; `commands` are the register command words as bytes, `inputs` and `outputs` tensor indices.
+
+    `attributes` is the compiler's note on inputs, outputs and their quantization: a Python literal, unchecked.
+    """
 
     tensors: tuple[ContainerTensor, ...]
     nodes: tuple[ContainerNode, ...]
@@ -101,6 +104,7 @@ class Container:
     buffers: tuple[bytes, ...]
     commands: bytes
     records: tuple[TaskRecord, ...]
+    attributes: str = ""
 
 
 def parse_container(data: bytes) -> Container:
@@ -130,6 +134,7 @@ def parse_container(data: bytes) -> Container:
         buffers,
         commands,
         _records(_owned_buffer(tensors, buffers, TASKS), len(commands) // 8, len(nodes)),
+        root.text(3),
     )
 
 

@@ -1,0 +1,128 @@
+"""What an application hands to RKNNLite.inference, made into the int8 tensors that the model's program reads.
+
+The rules are those of the RKNN SDK user guide (RKNN-Toolkit Lite2, Model Inference): an input of four dimensions is
+NHWC unless `data_format` says otherwise; its numbers are normalised and quantized unless `inputs_pass_through` is set
+for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.errors import ModelError
+from rocketnpu.rknn.normalization import Normalization
+from rocketnpu.runtime.session import TensorInfo
+
+NHWC, NCHW = "nhwc", "nchw"
+DATA_TYPES = ("int8", "uint8", "int16", "float16", "float32")
+IMAGE_DIMENSIONS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Port:
+    """One input of the model: where its numbers go and how they are normalised."""
+
+    tensor: TensorInfo
+    normalization: Normalization
+
+
+def prepare_inputs(
+    ports: Sequence[Port], inputs: object, data_type: object, data_format: object, pass_through: object
+) -> dict[str, NDArray[np.int8]]:
+    """The model's int8 inputs by name, in the model's own NCHW order.
+
+    `inputs` is a list of arrays. The other arguments are None, or one value for each input; `data_type` and
+    `data_format` may also be one string for all. Raises ModelError that names the input and what it needs.
+    """
+    if not isinstance(inputs, (list, tuple)):
+        raise ModelError(f"inputs must be a list of arrays, one for each of the model's {len(ports)} inputs")
+    arrays = cast(Sequence[object], inputs)
+    if len(arrays) != len(ports):
+        raise ModelError(f"the model has {len(ports)} inputs; {len(arrays)} were given")
+    types = _for_each(data_type, "data_type", len(ports))
+    formats = _for_each(data_format, "data_format", len(ports))
+    flags = _for_each(pass_through, "inputs_pass_through", len(ports))
+    prepared: dict[str, NDArray[np.int8]] = {}
+    for number, port in enumerate(ports):
+        where = f"input {number} ({port.tensor.name})"
+        array = _arranged(_typed(arrays[number], types[number], where), formats[number], port.tensor.shape, where)
+        prepared[port.tensor.name] = _as_given(array, where) if flags[number] else quantized(array, port)
+    return prepared
+
+
+def quantized(array: NDArray[Any], port: Port) -> NDArray[np.int8]:
+    """`array` (the model's shape, any numbers) normalised, then rounded to the nearest int8 value, ties to even.
+
+    In float32, dividing twice: so computed, the 256 values of a byte give exactly the set of values that the vendor's
+    simulator recorded as input of an image model with mean 127.5 and deviation 58; a product with reciprocals, or
+    float64, does not.
+    """
+    grid = port.tensor.quantization
+    if grid is None:
+        raise ModelError(f"input {port.tensor.name} has no scale: real numbers can't be quantized for it")
+    mean, deviation = (
+        _per_channel(values, array.ndim) for values in (port.normalization.mean, port.normalization.deviation)
+    )
+    real = (array.astype(np.float32) - mean) / deviation
+    steps = np.rint(real / np.float32(grid.scales[0])) + np.float32(grid.zero_points[0])
+    limits = np.iinfo(np.int8)
+    return np.clip(steps, limits.min, limits.max).astype(np.int8)
+
+
+def _per_channel(values: tuple[float, ...], dimensions: int) -> NDArray[np.float32]:
+    """Values that broadcast over N, C, ...: one for all, or one for each channel."""
+    shape = (-1,) if len(values) == 1 else (1, -1, *(1,) * (dimensions - 2))
+    return np.array(values, np.float32).reshape(shape)
+
+
+def _for_each(value: object, name: str, count: int) -> list[object]:
+    if value is None or isinstance(value, str):
+        return [value] * count
+    if not isinstance(value, (list, tuple)) or len(cast(Sequence[object], value)) != count:
+        raise ModelError(f"{name} must be a list of one value for each of the model's {count} inputs; got {value!r}")
+    return list(cast(Sequence[object], value))
+
+
+def _typed(value: object, data_type: object, where: str) -> NDArray[Any]:
+    """`value` as an array of finite real numbers, of the dtype that `data_type` names if it names one."""
+    if not isinstance(value, np.ndarray):
+        raise ModelError(f"{where} needs a numpy array; {type(value).__name__} was given")
+    array = cast(NDArray[Any], value)
+    if array.dtype.kind not in "iuf":
+        raise ModelError(f"{where} needs numbers; {array.dtype} was given")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ModelError(f"{where} holds NaN or infinity")
+    if data_type is None:
+        return array
+    if data_type not in DATA_TYPES:
+        raise ModelError(f"data_type {data_type!r} is not one of {', '.join(DATA_TYPES)}")
+    dtype = np.dtype(str(data_type))
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max or (array != np.rint(array)).any():
+            raise ModelError(f"{where} holds numbers that {data_type} can't: {array.min()}..{array.max()}")
+    return array.astype(dtype)
+
+
+def _arranged(array: NDArray[Any], data_format: object, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    """`array` in the model's shape; images come as NHWC unless `data_format` is "nchw"."""
+    if data_format not in (None, NHWC, NCHW):
+        raise ModelError(f"data_format {data_format!r} of {where} is not one of {NHWC}, {NCHW}")
+    image = len(shape) == IMAGE_DIMENSIONS and data_format != NCHW
+    needed = (shape[0], *shape[2:], shape[1]) if image else shape
+    if array.shape != needed:
+        order = f" ({NHWC if image else NCHW})" if len(shape) == IMAGE_DIMENSIONS else ""
+        raise ModelError(f"{where} needs shape {needed}{order}; {array.shape} was given")
+    return array.transpose(0, 3, 1, 2) if image else array
+
+
+def _as_given(array: NDArray[Any], where: str) -> NDArray[np.int8]:
+    """A passed-through input must already be what the model reads."""
+    if array.dtype != np.int8:
+        raise ModelError(f"{where} is passed through, so it must be the model's own int8; {array.dtype} was given")
+    return np.ascontiguousarray(array, dtype=np.int8)
