@@ -31,7 +31,7 @@ from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
 from rocketnpu.hw.registers import CNA, CORE, DPU, PC, PPU, Block
 
 ALL_INTERRUPTS = sum(field.mask for field in PC.INTERRUPT_MASK.fields if not field.is_reserved)
-_KICK_POINTER = 0x0E
+KICK_POINTER = 0x0E
 """What both kernel drivers write to S_POINTER of CNA and CORE before a kick (hardware/regcmd.md)."""
 _TASK_CACHE_ENTRIES = 4096
 
@@ -61,33 +61,37 @@ class RunResult:
     cores: tuple[CoreResult, ...]
 
 
-class _Core:
+class Core:
     """One core: its register groups, its program controller and the tasks it has decoded."""
 
     def __init__(self, number: int, memory: Memory, workers: Workers, decoded: OrderedDict[object, Task]) -> None:
         self.number = number
         self.fetcher = CommandFetcher(memory)
         self._machine = Machine(memory, workers)
-        self._groups = {block: RegisterGroups(block) for block in GROUPED_BLOCKS}
+        self.groups = {block: RegisterGroups(block) for block in GROUPED_BLOCKS}
         self._decoded = decoded
 
-    def kick(self, address: int, count: int, amount: int) -> _Chain:
+    def kick(self, address: int, count: int, amount: int) -> Chain:
         """Start a chain as a driver does."""
         for block in (CNA, CORE):
-            self._groups[block].write_pointer(_KICK_POINTER)
+            self.groups[block].write_pointer(KICK_POINTER)
+        return self.chain(address, count, amount)
+
+    def chain(self, address: int, count: int, amount: int) -> Chain:
+        """`count` lists from `address` on, the first of length code `amount`, with S_POINTER as it is."""
         self._machine.buffer = Buffer()
-        return _Chain(self, address, count, amount)
+        return Chain(self, address, count, amount)
 
     def execute(self, commands: CommandList) -> int:
         """Run one list; returns the raw interrupt bits that its completion raises."""
         for operation in commands.operations:
             if isinstance(operation, PointerWrite):
-                self._groups[operation.block].write_pointer(operation.value)
+                self.groups[operation.block].write_pointer(operation.value)
             elif isinstance(operation, LutAccess):
                 self._machine.lut.upload(operation.config, operation.data)
             else:
-                self._groups[operation.block].write(operation)
-        started = {block: self._groups[block].start() for block in regcmd.enabled_blocks(commands.mask)}
+                self.groups[operation.block].write(operation)
+        started = {block: self.groups[block].start() for block in regcmd.enabled_blocks(commands.mask)}
         words = {block: group for block, (_, group) in started.items()}
         self._task(commands, words).run(self._machine)
         return sum(1 << _interrupt_bit(block) + group for block, (group, _) in started.items() if block in (DPU, PPU))
@@ -102,15 +106,16 @@ class _Core:
         return task
 
 
-class _Chain:
+class Chain:
     """A chain of lists on one core."""
 
-    def __init__(self, core: _Core, address: int, count: int, amount: int) -> None:
+    def __init__(self, core: Core, address: int, count: int, amount: int) -> None:
         self.core = core
         self.count = count
         self.done = 0
         self.interrupts = 0
-        self._address, self._amount = address, amount
+        self._address: int = address
+        self._amount: int = amount
 
     def step(self) -> None:
         """Run the next list; errors name core and task."""
@@ -139,7 +144,7 @@ class Emulator:
         memory = Memory(self.memory, self._mappings)
         workers = Workers()
         decoded: OrderedDict[object, Task] = OrderedDict()
-        self._cores = [_Core(number, memory, workers, decoded) for number in range(CORES)]
+        self._cores = [Core(number, memory, workers, decoded) for number in range(CORES)]
 
     def map(self, address: int, offset: int, size_bytes: int, *, writable: bool = True) -> None:
         """Let the cores see memory[offset : offset + size_bytes] at `address` (an IOVA of 32 bits).

@@ -154,10 +154,11 @@ class Bank:
     def _page(self, address: int, write: bool) -> int:
         """Physical address of the page that holds `address`."""
         number = address >> PAGE_SHIFT
-        translation = int(self._translations[number])
+        cache = self._translations
+        translation = int(cache[number])
         if not translation:
-            self._walk(address, number, write)
-            translation = int(self._translations[number])
+            self._walk(cache, address, number, write)
+            translation = int(cache[number])
         if not translation & (WRITABLE if write else READABLE):
             raise self._denied(address, translation, write)
         return translation & ~int(_FLAGS)
@@ -165,17 +166,18 @@ class Bank:
     def _pages(self, address: int, last: int, write: bool) -> NDArray[np.int64]:
         """Physical addresses of the pages from the one that holds `address` to number `last`."""
         first = address >> PAGE_SHIFT
-        translations = self._translations[first : last + 1]
+        cache = self._translations
+        translations = cache[first : last + 1]
         if not translations.all():
-            self._walk(address, last, write)
+            self._walk(cache, address, last, write)
         allowed = translations & np.uint64(WRITABLE if write else READABLE)
         if not allowed.all():
             denied = int(np.argmin(allowed != 0))
             raise self._denied(max(address, first + denied << PAGE_SHIFT), int(translations[denied]), write)
         return (translations & ~_FLAGS).astype(np.int64)
 
-    def _walk(self, address: int, last: int, write: bool) -> None:
-        """Fetch what is not cached of the translations from the page that holds `address` to number `last`."""
+    def _walk(self, cache: NDArray[np.uint64], address: int, last: int, write: bool) -> None:
+        """Fetch what `cache` lacks of the translations from the page that holds `address` to number `last`."""
         first = address >> PAGE_SHIFT
         try:
             for directory in range(first >> TABLE_SHIFT, (last >> TABLE_SHIFT) + 1):
@@ -187,7 +189,7 @@ class Bank:
                 entries = self._memory.words(
                     page_table.address_of(entry), start % TABLE_ENTRIES, (stop - 1) % TABLE_ENTRIES + 1
                 )
-                cached = self._translations[start:stop]
+                cached = cache[start:stop]
                 fetched = (cached == 0) & (entries & VALID != 0)
                 found = entries[fetched]
                 cached[fetched] = page_table.addresses_of(found) | found & np.uint32(VALID | READABLE | WRITABLE)
@@ -220,6 +222,7 @@ class Bank:
 
     def _zap(self) -> None:
         # By page number: physical address and flags, 0 where nothing is cached. 8 MiB that only exist where touched.
+        # A new array, as another thread may be translating with the old one.
         self._translations: NDArray[np.uint64] = np.zeros(PAGES, np.uint64)
 
     def _status(self) -> int:

@@ -185,6 +185,20 @@ class RegisterGroups:
         """Write registers of the group that the pointer names."""
         self._groups[self.pointer][writes.indices] = writes.values
 
+    def read_pointer(self) -> int:
+        """S_POINTER as the CPU reads it."""
+        return self._s_pointer.encode(
+            EXECUTER=self.executer,
+            POINTER_PP_MODE=self._pointer_toggles,
+            EXECUTER_PP_EN=self._executer_toggles,
+            POINTER_PP_EN=self._pointer_toggles,
+            POINTER=self.pointer,
+        )
+
+    def word(self, register: Register) -> int:
+        """A register of the group that the pointer names."""
+        return int(self._groups[self.pointer][(register.offset - self.block.base) // 4])
+
     def start(self) -> tuple[int, RegisterWords]:
         """The group that runs, its number and words; both pointers move on if ping-pong is enabled."""
         group = self.executer
