@@ -1,5 +1,6 @@
 """rocketnpu: an open toolchain for the NPU of the Rockchip RK3588."""
 
+from rocketnpu.compat.interpreter import Interpreter
 from rocketnpu.emulator import Emulator
 from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, Error, ModelError
 from rocketnpu.hw.assembly import assemble, disassemble
@@ -17,6 +18,7 @@ __all__ = [
     "DeviceTimeout",
     "Emulator",
     "Error",
+    "Interpreter",
     "ModelError",
     "Program",
     "Session",
