@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from rocketnpu.cli import compile, demo, devices, run, verify
+from rocketnpu.cli import compile, demo, devices, inspect, run, verify
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain
 from rocketnpu.errors import Error
@@ -20,6 +20,7 @@ COMMANDS: dict[str, ModuleType] = {
     "run": run,
     "compile": compile,
     "verify": verify,
+    "inspect": inspect,
     "devices": devices,
     "demo": demo,
 }

@@ -1,0 +1,93 @@
+"""What is wrong with a program: every rule that a task breaks, and every access that goes where it must not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from rocketnpu.hw import regcmd, rules
+from rocketnpu.hw.registers import PC, register_of
+from rocketnpu.inspect.findings import Finding, finding
+from rocketnpu.inspect.memory import TaskMemory, task_memory
+from rocketnpu.inspect.overlaps import overlaps
+from rocketnpu.inspect.view import WORD_BYTES, Place, ProgramView, TaskView
+from rocketnpu.program.model import COMMANDS, NpuStep
+
+
+def lint(program: ProgramView) -> list[Finding]:
+    """All findings; empty for a program in which nothing is wrong.
+
+    Programs that are only commands have no memory to check accesses against, and no order that is known to be a chain.
+    """
+    memories = [task_memory(view) for view in program.tasks]
+    sizes = {segment.name: segment.size_bytes for segment in program.program.segments}
+    found = [item for memory in memories for item in _task_findings(program, memory, sizes)]
+    if not program.is_bare:
+        found += _chain_findings(program)
+        found += overlaps(program.program, memories)
+    return list(dict.fromkeys(found))
+
+
+def _task_findings(program: ProgramView, memory: TaskMemory, sizes: dict[str, int]) -> Iterator[Finding]:
+    view = memory.view
+    for violation in rules.check(view.registers):
+        yield finding(view, violation.rule, violation.text, violation.effect)
+    if memory.problem is not None:
+        reason = f" ({program.incomplete})" if program.incomplete else ""
+        yield finding(view, "accesses_are_known", memory.problem + reason, "illegal")
+    yield from _trailer(view)
+    if not program.is_bare:
+        yield from _bounds(memory, sizes)
+
+
+def _bounds(memory: TaskMemory, sizes: dict[str, int]) -> Iterator[Finding]:
+    """Every byte that a task reads or writes is in the segment that its register points to."""
+    for touch in memory.touches:
+        register, place = touch.access.register, touch.place
+        verb = "writes" if touch.access.writes else "reads"
+        if place is None:
+            value = memory.view.registers.word(register) if memory.view.registers.knows(register) else 0
+            text = f"{verb} {touch.access.role} at {register} = {value:#x}, which is no place in a segment"
+            yield finding(memory.view, "addresses_are_places", text, "corrupt")
+            continue
+        spans, size = touch.spans, sizes.get(place.segment, 0)
+        if len(spans) and (spans[0, 0] < 0 or spans[-1, 1] > size):
+            text = (
+                f"{verb} {touch.access.role} through {register} in bytes {spans[0, 0]:#x}..{spans[-1, 1]:#x} "
+                f"of segment {place.segment}, which has {size:#x}"
+            )
+            yield finding(memory.view, "accesses_stay_in_their_segment", text, "corrupt")
+
+
+def _trailer(view: TaskView) -> Iterator[Finding]:
+    """The list ends with the marker and an enable entry of the task's mask (hardware/regcmd.md, Task list layout)."""
+    *_, marker, enable = (regcmd.decode(word) for word in view.words.tolist())
+    is_enable = register_of(enable.target, enable.offset) is PC.TARGET_BROADCAST
+    if marker.target != regcmd.MARKER_TARGET or not is_enable:
+        yield finding(view, "lists_end_with_a_trailer", "no marker and enable entry at its end", "hang")
+    elif enable.value != view.task.enable_mask:
+        text = f"its enable entry starts {enable.value:#x}, the task says {view.task.enable_mask:#x}"
+        yield finding(view, "lists_end_with_a_trailer", text, "hang")
+
+
+def _chain_findings(program: ProgramView) -> Iterator[Finding]:
+    """The trailer of a list leads to the one that follows it on its core (hardware/regcmd.md, Chaining)."""
+    for step in program.program.steps:
+        if isinstance(step, NpuStep):
+            for core in (core for segments in step.tasks.values() for cores in segments for core in cores):
+                yield from _chain(program, core)
+
+
+def _chain(program: ProgramView, core: Sequence[int]) -> Iterator[Finding]:
+    for first, second in itertools.pairwise(core):
+        view, following = program.tasks[first], program.tasks[second]
+        trailer = len(view.words) - regcmd.TRAILER_ENTRIES
+        base, amounts = (regcmd.decode(word) for word in view.words.tolist()[trailer : trailer + 2])
+        place = Place(COMMANDS, following.task.first_word * WORD_BYTES)
+        leads = register_of(base.target, base.offset) is PC.BASE_ADDRESS and view.relocated.get(trailer) == place
+        code = regcmd.length_code(following.task.body_entries)
+        if not leads:
+            yield finding(view, "trailers_lead_to_the_next_list", f"its trailer does not lead to {following}", "hang")
+        elif PC.REGISTER_AMOUNTS.field_value(amounts.value, "PC_DATA_AMOUNT") != code:
+            text = f"its trailer gives {following} the length code {amounts.value & 0xFFFF:#x}, it is {code:#x}"
+            yield finding(view, "trailers_lead_to_the_next_list", text, "hang")
