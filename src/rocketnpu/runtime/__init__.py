@@ -1,0 +1,1 @@
+"""Running programs: sessions, devices, and what moves between host and device."""
