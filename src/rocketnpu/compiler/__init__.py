@@ -6,6 +6,7 @@ place (flatten, constraints, lower, requantize, tile) -> steps -> allocate -> em
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from rocketnpu.compiler.allocate import allocate
 from rocketnpu.compiler.emit import emit, emit_opaque
@@ -29,9 +30,17 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     unknown = [tensor for tensor in keep if tensor not in graph.tensors]
     if unknown:
         raise CompileError(f"keep names {unknown[0]!r}, which is not a tensor of {name}")
-    if graph.opaque is not None:
-        return emit_opaque(name, graph)
+    opaque = graph.opaque or _unmade_output(graph)
+    if opaque is not None:
+        return emit_opaque(name, replace(graph, opaque=opaque))
     placed, dissolved = place(graph, keep)
     steps = group_steps(graph, placed)
     arena = allocate(lifetimes(graph, steps))
     return emit(name, graph, steps, arena, dissolved)
+
+
+def _unmade_output(graph: Graph) -> str | None:
+    """Why LiteRT must give the outputs: one of them is a constant, which no step would make."""
+    made = {*graph.inputs, *(name for op in graph.operators for name in op.outputs)}
+    unmade = [name for name in graph.outputs if name not in made]
+    return f"no operator makes its output {unmade[0]}" if unmade else None

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.hw import limits
 from rocketnpu.ir import (
     Activation,
@@ -109,6 +110,14 @@ def has_constant_weights(graph: Graph, op: Operator) -> bool:
     return found.quantization.scales.size == 1 or found.quantization.axis == channel_axis
 
 
+def has_symmetric_int8_weights(graph: Graph, op: Operator) -> bool:
+    """int8 weights have the zero point 0"""
+    found = operands(graph, op).weights
+    assert found is not None
+    assert found.quantization is not None
+    return found.dtype != np.int8 or not found.quantization.zero_points.any()
+
+
 def has_int32_bias(graph: Graph, op: Operator) -> bool:
     """the bias is absent or an int32 constant"""
     found = operands(graph, op).bias
@@ -141,6 +150,17 @@ def has_equal_shapes(graph: Graph, op: Operator) -> bool:
     return len({tensor.shape for tensor in _activations(graph, op)}) == 1
 
 
+def fits_row_registers(graph: Graph, op: Operator) -> bool:
+    """the output is at most 8192 pixels wide"""
+    return cube_shape(operands(graph, op).output.shape).width <= limits.MAX_CUBE
+
+
+def fits_one_cube(graph: Graph, op: Operator) -> bool:
+    """height, width and channels are at most 8192"""
+    shape = cube_shape(operands(graph, op).output.shape)
+    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
+
+
 def has_equal_grid(graph: Graph, op: Operator) -> bool:
     """input and output have the same scale and zero point"""
     grids = [tensor.quantization for tensor in _activations(graph, op)]
@@ -163,7 +183,7 @@ def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
     found = operands(graph, op)
     assert found.weights is not None
     inner, shape = found.weights.shape[1], found.data.shape
-    if shape[-1] == inner:
+    if shape[-1:] == (inner,):
         return True
     return (
         len(shape) == 4
@@ -173,6 +193,11 @@ def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
     )
 
 
+def has_constant_shape(graph: Graph, op: Operator) -> bool:
+    """the new shape is a constant"""
+    return all(graph.tensors[name].data is not None for name in op.inputs[1:] if name is not None)
+
+
 def keeps_pixels(graph: Graph, op: Operator) -> bool:
     """the reshape keeps each pixel's channels together, so that no byte moves"""
     found = operands(graph, op)
@@ -180,10 +205,11 @@ def keeps_pixels(graph: Graph, op: Operator) -> bool:
 
 
 _DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)
-_IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1)
+_IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1, fits_row_registers)
 _CONVOLUTION: tuple[Predicate, ...] = (
     *_IMAGE,
     has_constant_weights,
+    has_symmetric_int8_weights,
     has_int32_bias,
     has_clamp_activation,
     has_legal_kernel,
@@ -200,11 +226,12 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             has_int32_bias,
             has_clamp_activation,
             has_matching_inner_size,
+            fits_row_registers,
         ),
-        "ADD": (*_DATA, has_clamp_activation, has_equal_shapes),
+        "ADD": (*_DATA, has_clamp_activation, has_equal_shapes, fits_one_cube),
         "AVERAGE_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation),
-        "MEAN": (*_DATA, has_batch_1, reduces_height_and_width),
-        "RESHAPE": (*_DATA, has_equal_grid, keeps_pixels),
+        "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
+        "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),
     }
 )
 """The operators that the NPU path takes, each with its rules in the order in which they are checked."""

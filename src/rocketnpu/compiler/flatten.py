@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from rocketnpu.compiler.constraints import has_equal_grid
 from rocketnpu.ir import Graph, Operator
 
 
@@ -36,7 +37,7 @@ def flatten_folds(graph: Graph, keep: Collection[str]) -> tuple[Fold, ...]:
 
 
 def _flattens(graph: Graph, op: Operator) -> bool:
-    if op.kind != "RESHAPE" or op.inputs[0] is None:
+    if op.kind != "RESHAPE" or op.inputs[0] is None or not has_equal_grid(graph, op):
         return False
     before, after = graph.tensors[op.inputs[0]].shape, graph.tensors[op.outputs[0]].shape
     return len(before) == 4 and before[0] == 1 and before[1] * before[2] > 1 and len(after) == 2 and after[0] == 1

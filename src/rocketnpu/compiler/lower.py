@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -48,6 +49,8 @@ from rocketnpu.ir import (
 
 SIGN_FLIP = 128
 """A uint8 tensor is stored as value - 128."""
+MAX_TWO_STEP_GAIN = 1.5
+"""Half an input step, and half an output step for each of both roundings, then differ by less than 2 output steps."""
 
 
 def lower(graph: Graph, op: Operator) -> tuple[Lowered, ...]:
@@ -74,9 +77,15 @@ def _bounds(activation: Activation, output: Tensor) -> tuple[int, int]:
         Activation.RELU6: (0.0, 6.0),
         Activation.RELU_N1_TO_1: (-1.0, 1.0),
     }.get(activation, (None, None))
-    low = -128 if real[0] is None else max(-128, zero + round(real[0] / scale))
-    high = 127 if real[1] is None else min(127, zero + round(real[1] / scale))
+    low = -128 if real[0] is None else max(-128, zero + _steps(real[0], scale))
+    high = 127 if real[1] is None else min(127, zero + _steps(real[1], scale))
     return low, high
+
+
+def _steps(real: float, scale: float) -> int:
+    """real / scale in TFLite's arithmetic: float32, ties away from zero."""
+    quotient = float(np.float32(real) / np.float32(scale))
+    return int(math.copysign(math.floor(abs(quotient) + 0.5), quotient))
 
 
 def _int8(weights: Tensor) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -207,8 +216,9 @@ def _lower_add(graph: Graph, op: Operator) -> Iterator[Lowered]:
     first, second = sorted(tensors, key=_scale, reverse=True)
     output = graph.tensors[op.outputs[0]]
     low, high = _bounds(op.options.activation, output)
-    if low > -128 and low != _zero_point(output):
-        raise ConstraintError("the activation's lower bound is zero or the smallest value")
+    # EW_RELU and EW_RELUX both clamp at zero from below.
+    if (low > -128 or high < 127) and low != _zero_point(output):
+        raise ConstraintError("the fused activation of an addition changes nothing, or clamps at zero")
     yield Addition(
         first=first.name,
         second=second.name,
@@ -318,20 +328,24 @@ def _average(
 def _in_steps(conv: Convolution) -> Iterator[Convolution]:
     """Rule 4: an average over more than 31 rows or columns becomes one over averages of small, adjacent windows.
 
-    The first step rounds to int8, which moves the final value by at most half a step before its own rounding.
+    The first step rounds to int8, which moves the value before the last rounding by at most half an input step.
     """
     if max(conv.kernel_h, conv.kernel_w) <= limits.MAX_KERNEL:
         yield conv
         return
     if conv.output_shape.pixels != 1:
         raise ConstraintError("a pooling window above 31 x 31 covers the whole image")
+    gain = float(conv.gains[0]) * conv.kernel_h * conv.kernel_w
+    if gain > MAX_TWO_STEP_GAIN:
+        raise ConstraintError(
+            f"a mean over more than 31 rows or columns has at most {MAX_TWO_STEP_GAIN} output steps an input step"
+        )
     small_h, small_w = _factor(conv.kernel_h), _factor(conv.kernel_w)
     between = CubeShape(conv.kernel_h // small_h, conv.kernel_w // small_w, conv.input_shape.channels)
     name = f"{conv.output}#windows"
     zero = conv.input_zero_point
     first = _average(conv.input, name, conv.input_shape, between, small_h, small_w, zero, zero, 1.0)
     yield replace(first, stride_h=small_h, stride_w=small_w, origin_h=conv.origin_h, origin_w=conv.origin_w)
-    gain = float(conv.gains[0]) * conv.kernel_h * conv.kernel_w
     second = _average(
         name, conv.output, between, conv.output_shape, between.height, between.width, zero, conv.output_zero_point, gain
     )

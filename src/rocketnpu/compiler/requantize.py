@@ -255,16 +255,16 @@ def _with_clamp(conv: Convolution, plain: Requantization, needs_offset_clamp: bo
 
 def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int) -> int:
     """The largest v with OUT_CVT(v) <= high, found from the real inverse and settled exactly."""
-    v = ((2 * (high - out_offset) + 1) << out_shift) // (2 * out_scale)
+    v = min(((2 * (high - out_offset) + 1) << out_shift) // (2 * out_scale), INT32_MAX)
 
     def beyond(value: int) -> bool:
         return int(output_convert(value, out_scale, out_shift, out_offset, ties_away=True, bits=32)) > high
 
     while beyond(v):
         v -= 1
-    while not beyond(v + 1):
+    while v < INT32_MAX and not beyond(v + 1):
         v += 1
-    return min(v, INT32_MAX)
+    return v
 
 
 FIRST_OPERAND_BITS = 14

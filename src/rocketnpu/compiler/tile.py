@@ -87,7 +87,7 @@ def _splits(conv: Convolution) -> Iterator[_Split]:
     columns, rows = conv.window.x1 - conv.window.x0, conv.window.y1 - conv.window.y0
     group = limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP
     for channels in _halvings(conv.output_channels, group):
-        if kernel_bytes(conv, channels) > limits.MAX_KERNEL_BYTES:
+        if kernel_bytes(conv, channels) > limits.MAX_KERNEL_BYTES or align(channels, group) > limits.MAX_CUBE:
             continue
         for weight_banks in _weight_bank_choices(conv, channels):
             for width in _halvings(columns, 1):

@@ -63,5 +63,5 @@ class EmulatedDevice:
 
 
 def buffer_bytes(sizes: Sequence[int]) -> int:
-    """Memory for an EmulatedDevice that is to hold buffers of these sizes."""
-    return sum(align(max(size, 1), PAGE_BYTES) for size in sizes)
+    """Memory for an EmulatedDevice that is to hold buffers of these sizes; at least a page, even for none."""
+    return max(sum(align(max(size, 1), PAGE_BYTES) for size in sizes), PAGE_BYTES)

@@ -185,7 +185,8 @@ class Session:
         """Run consecutive steps; those that make a tensor of `extra` end a submission, so that it can be read."""
         made = {name for step in steps for name in step.outputs}
         for name in dict.fromkeys(name for step in steps for name in step.inputs if name not in made):
-            self._loaded.ports[name].write(values[name])
+            if name in values:  # else an earlier run of steps left it on the device
+                self._loaded.ports[name].write(values[name])
         for part in _split_after(steps, extra):
             self._loaded.run(part)
             for name in (name for name in part[-1].outputs if name in extra):

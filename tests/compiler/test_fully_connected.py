@@ -1,0 +1,110 @@
+"""FULLY_CONNECTED on the NPU, also after a flattening RESHAPE, against LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rocketnpu as rn
+from agreement import reason_on_cpu, run_on_npu
+from models import Grid, ModelBuilder
+from rocketnpu.litert import Reference
+
+
+@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (3, 2), (16, 31), (100, 33), (512, 10), (1280, 1001)])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_vectors(inputs: int, units: int, dtype: str) -> None:
+    model = ModelBuilder(seed=inputs)
+    run_on_npu(model, model.fully_connected(model.input((1, inputs), dtype), units))
+
+
+@pytest.mark.parametrize("batch", [2, 5, 64, 3000])
+def test_rows_of_a_batch(batch: int) -> None:
+    model = ModelBuilder(seed=batch)
+    run_on_npu(model, model.fully_connected(model.input((batch, 37)), 19))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 17), (1, 7, 7, 64), (1, 31, 1, 3), (1, 1, 1, 50)])
+def test_an_image_is_one_row(shape: tuple[int, ...]) -> None:
+    model = ModelBuilder(seed=1)
+    run_on_npu(model, model.fully_connected(model.input(shape), 20))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 17), (2, 4, 9), (2, 3, 4, 5)])
+def test_each_pixel_is_a_row_when_dimensions_are_kept(shape: tuple[int, ...]) -> None:
+    model = ModelBuilder(seed=2)
+    result = run_on_npu(model, y := model.fully_connected(model.input(shape), 20, keep_num_dims=True))
+    assert result.found[y].shape == (*shape[:-1], 20)
+
+
+def test_per_channel_scales_and_activation() -> None:
+    model = ModelBuilder(seed=3)
+    x = model.input((4, 50))
+    run_on_npu(model, model.fully_connected(x, 40, per_channel=True, activation="RELU6", output=Grid(0.05, -20)))
+
+
+@pytest.mark.parametrize("zero", [-7, 0, 30])
+def test_int8_weights_may_have_a_zero_point(zero: int) -> None:
+    """LiteRT's int8 kernel subtracts it, unlike that of convolutions."""
+    model = ModelBuilder(seed=4)
+    run_on_npu(model, model.fully_connected(model.input((1, 30)), 8, weight_grid=Grid(0.003, zero)))
+
+
+def test_without_bias() -> None:
+    model = ModelBuilder(seed=5)
+    run_on_npu(model, model.fully_connected(model.input((2, 30)), 8, bias=False))
+
+
+def test_more_units_than_a_task_has_channels() -> None:
+    model = ModelBuilder(seed=6)
+    result = run_on_npu(model, model.fully_connected(model.input((1, 40)), 9001))
+    assert len(result.program.tasks) > 1
+
+
+def test_a_flattened_image_is_read_where_it_is() -> None:
+    """Flattening would move bytes between planes; the layer reads the image instead, and the flat tensor is gone."""
+    model = ModelBuilder(seed=7)
+    image = model.conv2d(model.input((1, 6, 7, 5)), 40)
+    flat = model.reshape(image, (1, 6 * 7 * 40))
+    y = model.fully_connected(flat, 12)
+    result = run_on_npu(model, y)
+    assert result.program.dissolved == {flat: y}
+    assert [step.name for step in result.program.steps] == [image, y]
+
+
+def test_a_flat_tensor_that_is_kept_exists() -> None:
+    model = ModelBuilder(seed=8)
+    flat = model.reshape(model.conv2d(model.input((1, 4, 4, 5)), 20), (1, 320))
+    y = model.fully_connected(flat, 12)
+    data, inputs = model.build(y), model.random_inputs()
+    expected = Reference(data).tensors(inputs)
+    with rn.Session(rn.compile(data, keep=[flat])) as session:
+        assert session.program.dissolved == {}
+        found = session.run(inputs, fetch=[flat])
+    assert np.abs(found[flat].astype(int) - expected[flat]).max() <= 1
+
+
+def test_a_flat_tensor_on_another_grid_is_not_read_through() -> None:
+    """RESHAPE copies bytes; the layer then reads them on the flat tensor's grid, not on the image's."""
+    model = ModelBuilder(seed=9)
+    image = model.conv2d(model.input((1, 4, 4, 5)), 20)
+    flat = model.reshape(image, (1, 320))
+    model.tensors[flat] = type(model.tensors[flat])((1, 320), "int8", Grid(0.5, 9))
+    y = model.fully_connected(flat, 12)
+    data, inputs = model.build(y), model.random_inputs()
+    with rn.Session(data) as session:
+        found = session.run_isolated(Reference(data).tensors(inputs))
+    assert np.abs(found[y].astype(int) - Reference(data).tensors(inputs)[y]).max() <= 1
+
+
+def test_rows_that_are_not_pixels_stay_on_the_cpu() -> None:
+    model = ModelBuilder(seed=10)
+    x = model.input((2, 3, 10))
+    y = model.fully_connected(x, 4)
+    assert reason_on_cpu(model, y).startswith("each row of weights takes one pixel's channels")
+
+
+def test_a_row_beyond_the_cbuf_stays_on_the_cpu() -> None:
+    model = ModelBuilder(seed=11)
+    y = model.fully_connected(model.input((1, 600_000)), 2)
+    assert reason_on_cpu(model, y) == "one output pixel's input window and kernels fit the CBUF"
