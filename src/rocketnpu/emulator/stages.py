@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.workers import Workspace
+from rocketnpu.errors import DeviceError
 from rocketnpu.hw import arithmetic
 
 Array: TypeAlias = NDArray[Any]
 Integers: TypeAlias = NDArray[np.int64]
 
 _FLOAT64_EXACT = 1 << 53
+_INT64_EXACT = 1 << 62
+"""What the formulas of hw.arithmetic take."""
 _ROW_ELEMENTS = 512
 """Channel operands are repeated to rows of about this length: numpy is slow on short rows."""
 _INT32_MAX = (1 << 31) - 1
@@ -383,7 +386,7 @@ class Pipeline:
     """Steps from accumulators (or read elements) to output elements."""
 
     def __init__(self, steps: Sequence[Step], magnitude: int, dtype: np.dtype[Any]) -> None:
-        """`magnitude` bounds the input; `dtype` is that of the output."""
+        """`magnitude` bounds the input; `dtype` is that of the output. Raises DeviceError for values past 62 bits."""
         self._dtype = dtype
         self._steps: list[tuple[Step, int]] = []
         largest = magnitude
@@ -391,6 +394,8 @@ class Pipeline:
             self._steps.append((step, magnitude))
             inner, magnitude = step.bounds(magnitude)
             largest = max(largest, inner)
+        if largest >= _INT64_EXACT:
+            raise DeviceError(f"the DPU's scales and offsets make values of {largest.bit_length()} bits: not modelled")
         self.fits_float64 = largest < _FLOAT64_EXACT
 
     def run(self, values: Array, operand: Array | None, workspace: Workspace) -> Array:
