@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 COMMANDS = "commands"
@@ -133,3 +134,9 @@ class Program:
     outputs: tuple[str, ...]
     dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
     """Tensors that fusion removed, with the step that absorbed each."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError."""
+        from rocketnpu.program.container import encode_program  # which imports this module
+
+        Path(path).write_bytes(encode_program(self))
