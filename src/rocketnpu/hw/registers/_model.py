@@ -174,9 +174,11 @@ def field(
     return Field(name, msb, lsb, access, reset, note, signed)
 
 
-def unknown(name: str, msb: int, lsb: int, note: str = "no known working use; write 0") -> Field:
+def unknown(
+    name: str, msb: int, lsb: int, note: str = "no known working use; write 0", *, reset: int | None = 0
+) -> Field:
     """A named field without a published working use."""
-    return Field(name, msb, lsb, note=note, unknown=True)
+    return Field(name, msb, lsb, reset=reset, note=note, unknown=True)
 
 
 def reserved(msb: int, lsb: int, note: str = "reserved, write 0", *, access: Access = "RO") -> Field:

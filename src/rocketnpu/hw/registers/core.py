@@ -42,7 +42,7 @@ CORE = block(
         reserved(5, 5, access="RW"),
         field("CLIP_TRUNCATE", 4, 0, "right shift of the accumulator; 0 in vendor and Mesa programs"),
     ),
-    register("UNKNOWN_3030", 0x3030, field("VALUE", 31, 0, "not in TRM; vendor and Mesa write 0", reset=None)),
+    register("UNKNOWN_3030", 0x3030, unknown("VALUE", 31, 0, "not in TRM; vendor and Mesa write 0", reset=None)),
     target=0x0801,
     enable_bit=2,
 )

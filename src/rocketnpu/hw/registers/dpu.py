@@ -242,7 +242,7 @@ DPU = block(
         field("SURF_ADD", 31, 4, "step between writer passes: DST_SURF_STRIDE*(SIZE_E+1), 16-byte units"),
         reserved(3, 0),
     ),
-    register("UNKNOWN_40C4", 0x40C4, field("VALUE", 31, 0, "not in TRM; vendor and Mesa write 0", reset=None)),
+    register("UNKNOWN_40C4", 0x40C4, unknown("VALUE", 31, 0, "not in TRM; vendor and Mesa write 0", reset=None)),
     register(
         "LUT_ACCESS_CFG",
         0x4100,
