@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rocketnpu.hw.registers._model import block, field, group_registers, register, reserved
+from rocketnpu.hw.registers._model import block, field, group_registers, register, reserved, unknown
 
 CORE = block(
     "CORE",
