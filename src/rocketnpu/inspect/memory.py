@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+import numpy as np
+
 from rocketnpu.errors import ModelError
+from rocketnpu.hw.registers import DPU_RDMA
 from rocketnpu.inspect.extents import CONSTANT_ROLES, Access, accesses
 from rocketnpu.inspect.spans import EMPTY, Spans, difference, intersection, size_bytes, union
 from rocketnpu.inspect.view import Place, TaskView
+
+DPU_READERS = (DPU_RDMA.RDMA_SRC_BASE_ADDR, DPU_RDMA.RDMA_EW_BASE_ADDR)
 
 Area: TypeAlias = Mapping[str, Spans]
 """Bytes by segment; segments without any are left out."""
@@ -57,6 +62,15 @@ class TaskMemory:
         """Weights and operands, which no task may write."""
         return self._area(lambda access: access.role in CONSTANT_ROLES)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it writes exactly the atoms that the DPU's readers give it, each after it was read."""
+        return any(
+            same(self.all_writes, {touch.place.segment: touch.spans})
+            for touch in self.touches
+            if touch.place and touch.access.register in DPU_READERS
+        )
+
     def _area(self, wanted: Callable[[Access], bool]) -> Area:
         return combined(
             {touch.place.segment: touch.spans} for touch in self.touches if touch.place and wanted(touch.access)
@@ -91,6 +105,11 @@ def without(a: Area, b: Area) -> Area:
     """The bytes of `a` that are not in `b`."""
     rest = {segment: difference(spans, b.get(segment, EMPTY)) for segment, spans in a.items()}
     return {segment: spans for segment, spans in rest.items() if len(spans)}
+
+
+def same(a: Area, b: Area) -> bool:
+    """Whether both areas are the same bytes."""
+    return a.keys() == b.keys() and all(np.array_equal(a[segment], b[segment]) for segment in a)
 
 
 def first_place(area: Area) -> tuple[Place, int]:

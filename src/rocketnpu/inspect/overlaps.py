@@ -85,9 +85,7 @@ class _Everything:
             for index in tasks_of(step):
                 memory = self._memories[index]
                 area = common(memory.all_writes, _held(life))
-                if life.last == position:
-                    area = without(area, memory.reads)
-                if area:
+                if area and not (life.last == position and memory.is_in_place):
                     text = f"writes {_say(area)}, where tensor {life.tensor.name} is still needed"
                     yield finding(memory.view, "live_tensors_are_left_alone", text, "corrupt")
 
@@ -95,8 +93,7 @@ class _Everything:
         """What the host writes before a run of steps has a place that nothing else needs at that time."""
         for life in (life for life in self._lives if life.by_host):
             for other in self._lives:
-                begins_before = other.first < life.first or (other.by_host and other.first == life.first)
-                if other.tensor.name == life.tensor.name or not begins_before or other.last < life.first:
+                if not _comes_before(other, life):
                     continue
                 both = common(_held(life), _held(other))
                 if both:
@@ -114,6 +111,13 @@ class _Everything:
                 )
             if COMMANDS in memory.all_writes:
                 yield finding(memory.view, "constants_are_not_written", "writes command lists", "corrupt")
+
+
+def _comes_before(other: Life, life: Life) -> bool:
+    """Whether the host must not write over `other` when it writes `life`; of two that it writes, one comes first."""
+    if other.by_host and other.first == life.first:
+        return other.tensor.name < life.tensor.name
+    return other.first < life.first <= other.last
 
 
 def _held(life: Life) -> Area:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,13 @@ NO_INTERRUPTS = 0
 
 
 def read_program(path: Path) -> Program:
-    """The program in a file. Raises ModelError for a file that is none, OSError for an unreadable one."""
+    """The program in a file, named after the file.
+
+    Raises ModelError for a file that is none, OSError for an unreadable one.
+    """
     data = path.read_bytes()
     if is_container(data) or data.startswith(RKNN_MAGIC):
-        return load(path)
+        return replace(load(path), name=path.name)
     return command_program(data, path.name)
 
 

@@ -14,9 +14,12 @@ EMPTY: Spans = np.empty((0, 2), np.int64)
 
 def runs(starts: NDArray[np.int64], run_bytes: int) -> Spans:
     """The bytes of runs of one length, which may overlap."""
-    if run_bytes <= 0:
+    if run_bytes <= 0 or not starts.size:
         return EMPTY
-    return _merged(np.unique(starts), run_bytes)
+    starts = np.unique(starts)
+    first = np.concatenate([[True], np.diff(starts) > run_bytes])
+    last = np.concatenate([first[1:], [True]])
+    return np.stack([starts[first], starts[last] + run_bytes], axis=1)
 
 
 def union(parts: Iterable[Spans]) -> Spans:
@@ -57,9 +60,3 @@ def difference(a: Spans, b: Spans) -> Spans:
 def size_bytes(spans: Spans) -> int:
     """How many bytes."""
     return int((spans[:, 1] - spans[:, 0]).sum())
-
-
-def _merged(starts: NDArray[np.int64], run_bytes: int) -> Spans:
-    first = np.concatenate([[True], np.diff(starts) > run_bytes])
-    last = np.concatenate([first[1:], [True]])
-    return np.stack([starts[first], starts[last] + run_bytes], axis=1)
