@@ -1,3 +1,4 @@
+# In an environment with the extras test and dev; `lock` also needs uv.
 .PHONY: test lint types bench verify demo lock
 
 test: ; python -m pytest -n auto

@@ -150,7 +150,7 @@ def _fitted(image: Image.Image, wanted: ImageShape, fit: Fit) -> Image.Image:
 
 def _per_channel(values: tuple[float, ...], channels: int) -> NDArray[np.float64]:
     if len(values) not in (1, channels):
-        raise ModelError(f"normalization has {len(values)} values for {channels} channels; give one, or one for each channel")
+        raise ModelError(f"normalization has {len(values)} values for {channels} channels; give one, or one for each")
     return np.array(values, np.float64)
 
 
