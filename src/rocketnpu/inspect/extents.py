@@ -46,11 +46,16 @@ Starts: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """Runs of `run_bytes` bytes at `starts` (int64, bytes from where `register` points), read or written."""
+    """Runs of `run_bytes` bytes, read or written: `rows` of them, `row_bytes` apart, from each start of `planes`.
+
+    `planes` are int64, in bytes from where `register` points.
+    """
 
     role: Role
     register: Register
-    starts: Starts
+    planes: Starts
+    rows: int
+    row_bytes: int
     run_bytes: int
 
     @property
@@ -58,9 +63,17 @@ class Access:
         """Whether the bytes are written."""
         return self.role in ("output", "padding")
 
+    def bounds(self, offset_bytes: int) -> tuple[int, int]:
+        """The first byte and the one past the last, when the register points to `offset_bytes`."""
+        last_row = (self.rows - 1) * self.row_bytes
+        low = offset_bytes + int(self.planes.min()) + min(last_row, 0)
+        return low, offset_bytes + int(self.planes.max()) + max(last_row, 0) + self.run_bytes
+
     def spans(self, offset_bytes: int) -> Spans:
         """The bytes, when the register points to `offset_bytes`."""
-        return runs(self.starts + offset_bytes, self.run_bytes)
+        rows, run = (1, self.rows * self.run_bytes) if self.row_bytes == self.run_bytes else (self.rows, self.run_bytes)
+        starts = np.unique(self.planes)[:, None] + np.arange(rows, dtype=np.int64) * self.row_bytes
+        return runs(starts.reshape(-1) + offset_bytes, run)
 
 
 def accesses(task: RegisterTask) -> tuple[Access, ...]:
@@ -79,7 +92,7 @@ def accesses(task: RegisterTask) -> tuple[Access, ...]:
         found.append(_pool_read(task))
     if task.enables(PPU):
         found.append(_pool_write(task))
-    return tuple(access for access in found if access.starts.size)
+    return tuple(access for access in found if access.planes.size and access.rows > 0 and access.run_bytes > 0)
 
 
 def element_is_read(task: RegisterTask) -> bool:
@@ -110,16 +123,12 @@ def _planes(channels: int, bits: int) -> int:
     return -(-channels * bits // (8 * ATOM_BYTES))
 
 
-def _grid(*axes: tuple[int, int]) -> Starts:
-    """Starts at all sums of count x stride, outermost first."""
-    starts = np.zeros(1, np.int64)
-    for count, stride in axes:
-        starts = (starts[:, None] + np.arange(max(count, 0), dtype=np.int64) * stride).reshape(-1)
-    return starts
+def _steps(count: int, step_bytes: int) -> Starts:
+    return np.arange(count, dtype=np.int64) * step_bytes
 
 
 def _linear(role: Role, register: Register, size_bytes: int) -> Access:
-    return Access(role, register, np.zeros(1, np.int64), size_bytes)
+    return Access(role, register, _steps(1, 0), 1, 0, size_bytes)
 
 
 def _convolution(task: RegisterTask) -> Iterator[Access]:
@@ -138,16 +147,16 @@ def _features(task: RegisterTask) -> Access:
         pixel_bytes = (argb - ARGB_BASE) * bits // 8
         if pixel_bytes < 1:
             raise ModelError(f"{CNA.CONV_CON1}.ARGB_IN {argb} is no known dense input")
-        return Access("features", CNA.FEATURE_DATA_ADDR, _grid((height, line * pixel_bytes)), width * pixel_bytes)
+        row, run = line * pixel_bytes, width * pixel_bytes
+        return Access("features", CNA.FEATURE_DATA_ADDR, _steps(1, 0), height, row, run)
     plane_atoms, row_atoms = line + surface, line
     if not _get(task, CNA.CONV_CON1, "GROUP_LINE_OFF"):
         row_atoms = line // ROWS_PER_LINE_GROUP
     elif not surface and width == 1 and height > 1:
         # A row-major matrix (hardware/layouts.md): the atoms of one row follow one another.
         plane_atoms = 1
-    planes = _planes(_get(task, CNA.FC_DATA_SIZE1, "DMA_CHANNEL"), bits)
-    starts = _grid((planes, plane_atoms * ATOM_BYTES), (height, row_atoms * ATOM_BYTES))
-    return Access("features", CNA.FEATURE_DATA_ADDR, starts, width * ATOM_BYTES)
+    planes = _steps(_planes(_get(task, CNA.FC_DATA_SIZE1, "DMA_CHANNEL"), bits), plane_atoms * ATOM_BYTES)
+    return Access("features", CNA.FEATURE_DATA_ADDR, planes, height, row_atoms * ATOM_BYTES, width * ATOM_BYTES)
 
 
 def _dpu_reads(task: RegisterTask) -> Iterator[Access]:
@@ -159,14 +168,14 @@ def _dpu_reads(task: RegisterTask) -> Iterator[Access]:
     planes = _planes(channels, _bits(task, mode, "IN_PRECISION", ELEMENT_BITS))
     if _get(task, mode, "FLYING_MODE"):
         step = run + _word(task, r.RDMA_SURF_NOTCH)
-        yield Access("features", r.RDMA_SRC_BASE_ADDR, _grid((planes, step)), run)
+        yield Access("features", r.RDMA_SRC_BASE_ADDR, _steps(planes, step), 1, 0, run)
         if element_is_read(task):
             yield _element(task, channels, run)
     elif element_is_read(task):
         # A residual operand: MRDMA reads the even planes, ERDMA the odd ones (hardware/dpu.md, order inferred).
         even, odd = run + _word(task, r.RDMA_SURF_NOTCH), run + _word(task, r.RDMA_EW_SURF_NOTCH)
-        yield Access("element", r.RDMA_SRC_BASE_ADDR, _grid((-(-planes // 2), even)), run)
-        yield Access("element", r.RDMA_EW_BASE_ADDR, _grid((planes // 2, odd)), run)
+        yield Access("element", r.RDMA_SRC_BASE_ADDR, _steps(-(-planes // 2), even), 1, 0, run)
+        yield Access("element", r.RDMA_EW_BASE_ADDR, _steps(planes // 2, odd), 1, 0, run)
     use = _get(task, r.RDMA_BRDMA_CFG, "BRDMA_DATA_USE")
     if use in (BIAS, BIAS_OW_MUL):
         size = 4 * channels if use == BIAS else channel_operand_bytes(channels)
@@ -183,8 +192,8 @@ def _element(task: RegisterTask, channels: int, run_bytes: int) -> Access:
         return _linear("operands", r.RDMA_EW_BASE_ADDR, -(-channels * bits // 8))
     if mode != PER_PIXEL:
         raise ModelError(f"{r.RDMA_ERDMA_CFG}.ERDMA_DATA_MODE {mode} has no known layout")
-    starts = _grid((_planes(channels, bits), _word(task, r.RDMA_EW_SURF_STRIDE)))
-    return Access("element", r.RDMA_EW_BASE_ADDR, starts, run_bytes)
+    planes = _steps(_planes(channels, bits), _word(task, r.RDMA_EW_SURF_STRIDE))
+    return Access("element", r.RDMA_EW_BASE_ADDR, planes, 1, 0, run_bytes)
 
 
 def _dpu_writes(task: RegisterTask) -> Iterator[Access]:
@@ -200,28 +209,25 @@ def _dpu_writes(task: RegisterTask) -> Iterator[Access]:
     index = np.arange(total, dtype=np.int64)
     planes = index // per_pass * _word(task, DPU.SURFACE_ADD) + index % per_pass * _word(task, DPU.DST_SURF_STRIDE)
     row = (width + _get(task, DPU.DATA_CUBE_NOTCH_ADDR, "NOTCH_ADDR_0")) * ATOM_BYTES
-    starts = planes[:, None] + _grid((height, row))
-    yield Access("output", DPU.DST_BASE_ADDR, starts[:real].reshape(-1), width * ATOM_BYTES)
-    yield Access("padding", DPU.DST_BASE_ADDR, starts[real:].reshape(-1), width * ATOM_BYTES)
+    yield Access("output", DPU.DST_BASE_ADDR, planes[:real], height, row, width * ATOM_BYTES)
+    yield Access("padding", DPU.DST_BASE_ADDR, planes[real:], height, row, width * ATOM_BYTES)
 
 
 def _pool_read(task: RegisterTask) -> Access:
     r = PPU_RDMA
-    width, height = (
-        _get(task, r.RDMA_CUBE_IN_WIDTH, "CUBE_IN_WIDTH"),
-        _get(task, r.RDMA_CUBE_IN_HEIGHT, "CUBE_IN_HEIGHT"),
-    )
+    width = _get(task, r.RDMA_CUBE_IN_WIDTH, "CUBE_IN_WIDTH") + 1
+    height = _get(task, r.RDMA_CUBE_IN_HEIGHT, "CUBE_IN_HEIGHT") + 1
     bits = _bits(task, r.RDMA_DATA_FORMAT, "IN_PRECISION", WIDTH_BITS)
-    planes = _planes(_get(task, r.RDMA_CUBE_IN_CHANNEL, "CUBE_IN_CHANNEL") + 1, bits)
-    starts = _grid((planes, _word(task, r.RDMA_SRC_SURF_STRIDE)), (height + 1, _word(task, r.RDMA_SRC_LINE_STRIDE)))
-    return Access("features", r.RDMA_SRC_BASE_ADDR, starts, (width + 1) * ATOM_BYTES)
+    count = _planes(_get(task, r.RDMA_CUBE_IN_CHANNEL, "CUBE_IN_CHANNEL") + 1, bits)
+    planes, row = _steps(count, _word(task, r.RDMA_SRC_SURF_STRIDE)), _word(task, r.RDMA_SRC_LINE_STRIDE)
+    return Access("features", r.RDMA_SRC_BASE_ADDR, planes, height, row, width * ATOM_BYTES)
 
 
 def _pool_write(task: RegisterTask) -> Access:
     width = _get(task, PPU.DATA_CUBE_OUT_WIDTH, "CUBE_OUT_WIDTH") + 1
     height = _get(task, PPU.DATA_CUBE_OUT_HEIGHT, "CUBE_OUT_HEIGHT") + 1
     bits = _bits(task, PPU.DATA_FORMAT, "PROC_PRECISION", ELEMENT_BITS)
-    planes = _planes(_get(task, PPU.DATA_CUBE_OUT_CHANNEL, "CUBE_OUT_CHANNEL") + 1, bits)
+    count = _planes(_get(task, PPU.DATA_CUBE_OUT_CHANNEL, "CUBE_OUT_CHANNEL") + 1, bits)
     row = (width + _get(task, PPU.OPERATION_MODE_CFG, "NOTCH_ADDR")) * ATOM_BYTES
-    starts = _grid((planes, _word(task, PPU.DST_SURF_STRIDE)), (height, row))
-    return Access("output", PPU.DST_BASE_ADDR, starts, width * ATOM_BYTES)
+    planes = _steps(count, _word(task, PPU.DST_SURF_STRIDE))
+    return Access("output", PPU.DST_BASE_ADDR, planes, height, row, width * ATOM_BYTES)

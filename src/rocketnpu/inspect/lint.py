@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rocketnpu.hw import regcmd, rules
 from rocketnpu.hw.registers import PC, register_of
 from rocketnpu.inspect.findings import Finding, finding
-from rocketnpu.inspect.memory import TaskMemory, task_memory
+from rocketnpu.inspect.memory import TaskMemory, program_memory
 from rocketnpu.inspect.overlaps import overlaps
 from rocketnpu.inspect.view import WORD_BYTES, Place, ProgramView, TaskView
 from rocketnpu.program.model import COMMANDS, NpuStep
@@ -19,16 +19,15 @@ def lint(program: ProgramView) -> list[Finding]:
 
     Programs that are only commands have no memory to check accesses against, and no order that is known to be a chain.
     """
-    memories = [task_memory(view) for view in program.tasks]
-    sizes = {segment.name: segment.size_bytes for segment in program.program.segments}
-    found = [item for memory in memories for item in _task_findings(program, memory, sizes)]
+    memories = program_memory(program)
+    found = [item for memory in memories for item in _task_findings(program, memory)]
     if not program.is_bare:
         found += _chain_findings(program)
         found += overlaps(program.program, memories)
     return list(dict.fromkeys(found))
 
 
-def _task_findings(program: ProgramView, memory: TaskMemory, sizes: dict[str, int]) -> Iterator[Finding]:
+def _task_findings(program: ProgramView, memory: TaskMemory) -> Iterator[Finding]:
     view = memory.view
     for violation in rules.check(view.registers):
         yield finding(view, violation.rule, violation.text, violation.effect)
@@ -37,10 +36,10 @@ def _task_findings(program: ProgramView, memory: TaskMemory, sizes: dict[str, in
         yield finding(view, "accesses_are_known", memory.problem + reason, "illegal")
     yield from _trailer(view)
     if not program.is_bare:
-        yield from _bounds(memory, sizes)
+        yield from _bounds(memory)
 
 
-def _bounds(memory: TaskMemory, sizes: dict[str, int]) -> Iterator[Finding]:
+def _bounds(memory: TaskMemory) -> Iterator[Finding]:
     """Every byte that a task reads or writes is in the segment that its register points to."""
     for touch in memory.touches:
         register, place = touch.access.register, touch.place
@@ -49,12 +48,11 @@ def _bounds(memory: TaskMemory, sizes: dict[str, int]) -> Iterator[Finding]:
             value = memory.view.registers.word(register) if memory.view.registers.knows(register) else 0
             text = f"{verb} {touch.access.role} at {register} = {value:#x}, which is no place in a segment"
             yield finding(memory.view, "addresses_are_places", text, "corrupt")
-            continue
-        spans, size = touch.spans, sizes.get(place.segment, 0)
-        if len(spans) and (spans[0, 0] < 0 or spans[-1, 1] > size):
+        elif not touch.is_inside:
+            low, high = touch.access.bounds(place.offset_bytes)
             text = (
-                f"{verb} {touch.access.role} through {register} in bytes {spans[0, 0]:#x}..{spans[-1, 1]:#x} "
-                f"of segment {place.segment}, which has {size:#x}"
+                f"{verb} {touch.access.role} through {register} in bytes {low:#x}..{high:#x} of segment "
+                f"{place.segment}, which has {touch.size_bytes:#x}"
             )
             yield finding(memory.view, "accesses_stay_in_their_segment", text, "corrupt")
 

@@ -13,7 +13,7 @@ from rocketnpu.errors import ModelError
 from rocketnpu.hw.registers import DPU_RDMA
 from rocketnpu.inspect.extents import CONSTANT_ROLES, Access, accesses
 from rocketnpu.inspect.spans import EMPTY, Spans, difference, intersection, size_bytes, union
-from rocketnpu.inspect.view import Place, TaskView
+from rocketnpu.inspect.view import Place, ProgramView, TaskView
 
 DPU_READERS = (DPU_RDMA.RDMA_SRC_BASE_ADDR, DPU_RDMA.RDMA_EW_BASE_ADDR)
 
@@ -23,15 +23,24 @@ Area: TypeAlias = Mapping[str, Spans]
 
 @dataclass(frozen=True, eq=False)
 class Touch:
-    """An access with the place that its register points to; None if the register holds none."""
+    """An access with the place that its register points to (None if it holds none), in a segment of `size_bytes`."""
 
     access: Access
     place: Place | None
+    size_bytes: int
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether every byte is in the segment."""
+        if self.place is None:
+            return False
+        low, high = self.access.bounds(self.place.offset_bytes)
+        return low >= 0 and high <= self.size_bytes
 
     @cached_property
     def spans(self) -> Spans:
-        """The bytes of the segment; empty without a place."""
-        return EMPTY if self.place is None else self.access.spans(self.place.offset_bytes)
+        """The bytes of the segment; empty unless all are inside, so that registers of any value cost no memory."""
+        return self.access.spans(self.place.offset_bytes) if self.place and self.is_inside else EMPTY
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +86,21 @@ class TaskMemory:
         )
 
 
-def task_memory(view: TaskView) -> TaskMemory:
-    """What the task touches, as far as its registers tell."""
+def task_memory(view: TaskView, segments: Mapping[str, int]) -> TaskMemory:
+    """What the task touches, as far as its registers tell; `segments` are the sizes in bytes."""
     try:
         found = accesses(view.registers)
     except ModelError as error:
         return TaskMemory(view, (), str(error))
-    return TaskMemory(view, tuple(Touch(access, view.addresses.get(access.register)) for access in found))
+    places = [view.addresses.get(access.register) for access in found]
+    sizes = [segments.get(place.segment, 0) if place else 0 for place in places]
+    return TaskMemory(view, tuple(map(Touch, found, places, sizes)))
+
+
+def program_memory(program: ProgramView) -> list[TaskMemory]:
+    """What each task of a program touches."""
+    segments = {segment.name: segment.size_bytes for segment in program.program.segments}
+    return [task_memory(view, segments) for view in program.tasks]
 
 
 def combined(areas: Iterable[Area]) -> Area:
