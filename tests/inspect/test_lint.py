@@ -11,7 +11,7 @@ import pytest
 
 import rocketnpu as rn
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PC
+from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PC, Register
 from rocketnpu.inspect import Finding, lint, view
 from rocketnpu.program.model import (
     COMMANDS,
@@ -72,11 +72,15 @@ def _absolute(program: Program) -> Program:
     return replace(program, relocations=tuple(item for item in program.relocations if item.word != index))
 
 
-def _without_register(program: Program) -> Program:
-    """The first list writes another register twice instead of DMA_CON1."""
-    words = words_of(program)
-    words[word_of(program, 0, CNA.DMA_CON1)] = words[word_of(program, 0, CNA.DMA_CON0)]
-    return with_words(program, words)
+def _without(register: Register) -> Mutation:
+    """The first list writes another register twice instead of this one."""
+
+    def change(program: Program) -> Program:
+        words = words_of(program)
+        words[word_of(program, 0, register)] = words[word_of(program, 0, CNA.DMA_CON0)]
+        return with_words(program, words)
+
+    return change
 
 
 def _onto(task: int, other: int) -> Mutation:
@@ -157,11 +161,17 @@ PLANTED: dict[str, tuple[Mutation, int, str, str]] = {
         "reads features",
     ),
     "an address that is no place": (_absolute, 0, "addresses_are_places", "writes output at DPU.DST_BASE_ADDR"),
-    "a register that nobody writes": (
-        _without_register,
+    "a stride that nobody writes": (
+        _without(CNA.DMA_CON1),
         0,
         "accesses_are_known",
         "CNA.DMA_CON1 is not written, neither by this list nor by an earlier one",
+    ),
+    "an address that nobody writes": (
+        _without(CNA.FEATURE_DATA_ADDR),
+        0,
+        "accesses_are_known",
+        "CNA.FEATURE_DATA_ADDR is not written, neither by this list nor by an earlier one",
     ),
     "output over a tensor that is needed later": (
         _onto(1, 0),

@@ -92,7 +92,10 @@ def accesses(task: RegisterTask) -> tuple[Access, ...]:
         found.append(_pool_read(task))
     if task.enables(PPU):
         found.append(_pool_write(task))
-    return tuple(access for access in found if access.planes.size and access.rows > 0 and access.run_bytes > 0)
+    found = [access for access in found if access.planes.size and access.rows > 0 and access.run_bytes > 0]
+    for access in found:
+        _word(task, access.register)
+    return tuple(found)
 
 
 def element_is_read(task: RegisterTask) -> bool:

@@ -45,7 +45,7 @@ def _bounds(memory: TaskMemory) -> Iterator[Finding]:
         register, place = touch.access.register, touch.place
         verb = "writes" if touch.access.writes else "reads"
         if place is None:
-            value = memory.view.registers.word(register) if memory.view.registers.knows(register) else 0
+            value = memory.view.registers.word(register)
             text = f"{verb} {touch.access.role} at {register} = {value:#x}, which is no place in a segment"
             yield finding(memory.view, "addresses_are_places", text, "corrupt")
         elif not touch.is_inside:
