@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ class Activation(StrEnum):
     RELU_N1_TO_1 = "RELU_N1_TO_1"
     TANH = "TANH"
     SIGN_BIT = "SIGN_BIT"
+
+
+Pads: TypeAlias = tuple[int, int, int, int]
+"""Rows and columns of padding: top, left, bottom, right."""
 
 
 class Padding(StrEnum):
@@ -44,13 +48,19 @@ class Quantization:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """One tensor: static shape, dtype, quantization, and its data when it is constant."""
+    """One tensor: static shape, dtype, quantization, and its data when it is constant.
+
+    `layout` is the order of the dimensions: NCHW for an image in an ONNX model (rank 4, batch 1), else NHWC (also for
+    tensors of other ranks: the last dimension is the channel). Weights and bias have TFLite's layouts whatever the
+    file's.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     quantization: Quantization | None = None
     data: NDArray[np.generic] | None = None
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
 
     def __str__(self) -> str:
         dims = "x".join(map(str, self.shape)) or "scalar"
@@ -63,7 +73,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class ConvOptions:
-    """CONV_2D and DEPTHWISE_CONV_2D; for the latter output channels = input channels * multiplier."""
+    """CONV_2D and DEPTHWISE_CONV_2D; for the latter output channels = input channels * multiplier.
+
+    `pads` counts the padding where the file does (ONNX); `padding` then says nothing.
+    """
 
     padding: Padding
     stride_h: int
@@ -72,11 +85,12 @@ class ConvOptions:
     dilation_w: int = 1
     activation: Activation = Activation.NONE
     multiplier: int = 0
+    pads: Pads | None = None
 
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """AVERAGE_POOL_2D, MAX_POOL_2D."""
+    """AVERAGE_POOL_2D, MAX_POOL_2D; `pads` as for ConvOptions. Padding takes no part in an average or a maximum."""
 
     padding: Padding
     stride_h: int
@@ -84,6 +98,7 @@ class PoolOptions:
     filter_h: int
     filter_w: int
     activation: Activation = Activation.NONE
+    pads: Pads | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,8 @@ Options: TypeAlias = ConvOptions | PoolOptions | FullyConnectedOptions | Element
 class Operator:
     """One operator of the model: `kind` is TFLite's name (CONV_2D ...), `index` its place in the source file.
 
+    An ONNX operator that TFLite has no equal for keeps ONNX's name (Softmax ...). Where an operator stands for several
+    ONNX nodes, `index` is that of the last one.
     `inputs` holds tensor names, None for an omitted optional input. `options` is None for kinds without a class above.
     `unsupported` says why this instance cannot be analysed (for instance a weights format), None when it can.
     """
@@ -137,9 +154,11 @@ class Operator:
 class Graph:
     """A whole model: operators in execution order over uniquely named tensors.
 
-    `tensors` keeps the file's order, so that a tensor's position is its index in the source file.
-    `model` is the source file's bytes, from which pieces for the CPU are cut. `opaque` names the reason why the graph
-    can only be run as one piece on the CPU (control flow, state, dynamic shapes); None for ordinary graphs.
+    `tensors` keeps the order of a TFLite file, so that a tensor's position is its index in there.
+    `model` is a file's bytes, in `format`, from which pieces for the CPU are cut: the source file, or for ONNX what the
+    frontend made of it. `opaque` names the reason why the graph can only be run as one piece on the CPU (control flow,
+    state, dynamic shapes); None for ordinary graphs. `dissolved` names tensors of the source file that are not in the
+    graph, each with the operator that stands for what made and read them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -148,6 +167,8 @@ class Graph:
     outputs: tuple[str, ...]
     model: bytes
     opaque: str | None = None
+    format: Literal["tflite", "onnx"] = "tflite"
+    dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(str(self.tensors[name]) for name in self.inputs)}"]

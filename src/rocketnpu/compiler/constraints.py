@@ -152,12 +152,12 @@ def has_equal_shapes(graph: Graph, op: Operator) -> bool:
 
 def fits_row_registers(graph: Graph, op: Operator) -> bool:
     """the output is at most 8192 pixels wide"""
-    return cube_shape(operands(graph, op).output.shape).width <= limits.MAX_CUBE
+    return cube_shape(operands(graph, op).output).width <= limits.MAX_CUBE
 
 
 def fits_one_cube(graph: Graph, op: Operator) -> bool:
     """height, width and channels are at most 8192"""
-    shape = cube_shape(operands(graph, op).output.shape)
+    shape = cube_shape(operands(graph, op).output)
     return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
 
 
@@ -175,7 +175,8 @@ def reduces_height_and_width(graph: Graph, op: Operator) -> bool:
     """the mean is over height and width of a four-dimensional tensor"""
     options = op.options
     data = operands(graph, op).data
-    return isinstance(options, ReduceOptions) and options.axes == (1, 2) and len(data.shape) == 4
+    axes = (2, 3) if data.layout == "NCHW" else (1, 2)
+    return isinstance(options, ReduceOptions) and options.axes == axes and len(data.shape) == 4
 
 
 def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
@@ -183,13 +184,14 @@ def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
     found = operands(graph, op)
     assert found.weights is not None
     inner, shape = found.weights.shape[1], found.data.shape
-    if shape[-1:] == (inner,):
+    if found.data.layout == "NHWC" and shape[-1:] == (inner,):
         return True
+    cube = cube_shape(found.data)
     return (
         len(shape) == 4
         and shape[0] == 1
-        and shape[1] * shape[2] * shape[3] == inner
-        and max(shape[1:3]) <= limits.MAX_KERNEL
+        and cube.pixels * cube.channels == inner
+        and max(cube.height, cube.width) <= limits.MAX_KERNEL
     )
 
 
@@ -201,7 +203,14 @@ def has_constant_shape(graph: Graph, op: Operator) -> bool:
 def keeps_pixels(graph: Graph, op: Operator) -> bool:
     """the reshape keeps each pixel's channels together, so that no byte moves"""
     found = operands(graph, op)
-    return found.data.shape[-1:] == found.output.shape[-1:]
+    before, after = cube_shape(found.data), cube_shape(found.output)
+    same_order = found.data.layout == found.output.layout or 1 in (before.pixels, before.channels)
+    return before.channels == after.channels and same_order
+
+
+def averages_on_one_grid(graph: Graph, op: Operator) -> bool:
+    """in a TFLite model, input and output have the same scale and zero point"""
+    return graph.format != "tflite" or has_equal_grid(graph, op)
 
 
 _DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)
@@ -229,7 +238,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             fits_row_registers,
         ),
         "ADD": (*_DATA, has_clamp_activation, has_equal_shapes, fits_one_cube),
-        "AVERAGE_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation),
+        "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
         "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
         "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),
     }
@@ -254,9 +263,9 @@ def supported_operators() -> str:
         "",
         "Made from the constraints' docstrings by `python -m rocketnpu.compiler.constraints > docs/operators.md`.",
         "",
-        "An operator that breaks a rule runs on the CPU through LiteRT, and `session.steps`, `rocketnpu run` and `compile`",
-        "name the rule. All other operators run on the CPU. Sizes that one task cannot hold are cut into several; where",
-        "no cut is possible, the rule that tiling found is named in the same way.",
+        "An operator that breaks a rule runs on the CPU, through LiteRT or ONNX Runtime, and `session.steps`,",
+        "`rocketnpu run` and `compile` name the rule. All other operators run on the CPU. Sizes that one task cannot",
+        "hold are cut into several; where no cut is possible, the rule that tiling found is named in the same way.",
     ]
     for kind, rules in CONSTRAINTS.items():
         lines += ["", f"## {kind}", "", *(f"- {rule.__doc__}" for rule in rules)]

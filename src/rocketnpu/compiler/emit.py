@@ -103,7 +103,7 @@ def _entry(graph: Graph, name: str, places: Mapping[str, Address]) -> TensorEntr
     tensor = graph.tensors[name]
     grid, cube = tensor.quantization, None
     if name in places:
-        shape, place = cube_shape(tensor.shape), places[name]
+        shape, place = cube_shape(tensor), places[name]
         cube = Cube(place.segment, place.offset_bytes, shape.height, shape.width, shape.channels, shape.pixels)
     return TensorEntry(
         name=name,
@@ -112,5 +112,6 @@ def _entry(graph: Graph, name: str, places: Mapping[str, Address]) -> TensorEntr
         scales=() if grid is None else tuple(map(float, grid.scales)),
         zero_points=() if grid is None else tuple(map(int, grid.zero_points)),
         axis=None if grid is None else grid.axis,
+        layout=tensor.layout,
         cube=cube,
     )

@@ -63,8 +63,7 @@ def emit_addition(
         task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux)
     task.set(DPU.OUT_CVT_OFFSET, OUT_CVT_OFFSET=add.output_zero_point)
     task.set(DPU.OUT_CVT_SCALE, OUT_CVT_SCALE=values.out_scale)
-    # TFLite's reference rounds the sum's ties away from zero.
-    task.set(DPU.OUT_CVT_SHIFT, CVT_ROUND=1, OUT_CVT_SHIFT=values.out_shift)
+    task.set(DPU.OUT_CVT_SHIFT, CVT_ROUND=int(add.ties_away), OUT_CVT_SHIFT=values.out_shift)
     task.set(DPU.SURFACE_ADD, SURF_ADD=shape.pixels)
 
     task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=shape.width - 1)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rocketnpu.compiler.constraints import has_equal_grid
+from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.ir import Graph, Operator
 
 
@@ -39,5 +40,6 @@ def flatten_folds(graph: Graph, keep: Collection[str]) -> tuple[Fold, ...]:
 def _flattens(graph: Graph, op: Operator) -> bool:
     if op.kind != "RESHAPE" or op.inputs[0] is None or not has_equal_grid(graph, op):
         return False
-    before, after = graph.tensors[op.inputs[0]].shape, graph.tensors[op.outputs[0]].shape
-    return len(before) == 4 and before[0] == 1 and before[1] * before[2] > 1 and len(after) == 2 and after[0] == 1
+    before, after = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]].shape
+    is_image = len(before.shape) == 4 and before.shape[0] == 1 and cube_shape(before).pixels > 1
+    return is_image and len(after) == 2 and after[0] == 1

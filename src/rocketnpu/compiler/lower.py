@@ -105,9 +105,21 @@ def _gains(found_scales: NDArray[np.float64], data: Tensor, output: Tensor, chan
     return np.broadcast_to(found_scales * _scale(data) / _scale(output), (channels,)).astype(np.float64)
 
 
-def _pad_before(padding: Padding, size: int, out_size: int, reach: int, stride: int) -> int:
-    """TFLite's padding before the first row or column."""
-    return max((out_size - 1) * stride + reach - size, 0) // 2 if padding is Padding.SAME else 0
+def _pads_before(
+    options: ConvOptions | PoolOptions, data: CubeShape, out: CubeShape, reach: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns of padding before the first ones: counted by the file, or as TFLite does."""
+    if options.pads is not None:
+        return options.pads[:2]
+    if options.padding is not Padding.SAME:
+        return 0, 0
+    rows = (out.height - 1) * options.stride_h + reach[0] - data.height
+    columns = (out.width - 1) * options.stride_w + reach[1] - data.width
+    return max(rows, 0) // 2, max(columns, 0) // 2
+
+
+def _rounding(graph: Graph, tflite: Rounding) -> Rounding:
+    return tflite if graph.format == "tflite" else Rounding.ONCE_TO_EVEN
 
 
 def _spatial(
@@ -117,11 +129,12 @@ def _spatial(
     found = operands(graph, op)
     assert found.weights is not None
     assert found.weights.quantization is not None
-    data, out = cube_shape(found.data.shape), cube_shape(found.output.shape)
+    data, out = cube_shape(found.data), cube_shape(found.output)
     channels, kernel_h, kernel_w, _ = weights.shape
     reach_h = (kernel_h - 1) * options.dilation_h + 1
     reach_w = (kernel_w - 1) * options.dilation_w + 1
     low, high = _bounds(options.activation, found.output)
+    pad_h, pad_w = _pads_before(options, data, out, (reach_h, reach_w))
     bias = np.zeros(channels, np.int64) if found.bias is None or found.bias.data is None else found.bias.data
     return Convolution(
         input=found.data.name,
@@ -139,11 +152,12 @@ def _spatial(
         stride_w=options.stride_w,
         dilation_h=options.dilation_h,
         dilation_w=options.dilation_w,
-        origin_h=-_pad_before(options.padding, data.height, out.height, reach_h, options.stride_h),
-        origin_w=-_pad_before(options.padding, data.width, out.width, reach_w, options.stride_w),
+        origin_h=-pad_h,
+        origin_w=-pad_w,
         window=Window(0, out.height, 0, out.width),
         low=low,
         high=high,
+        rounding=_rounding(graph, Rounding.TWICE),
     )
 
 
@@ -153,7 +167,7 @@ def _lower_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
     assert isinstance(op.options, ConvOptions)
     weights, zeros = _int8(found.weights)
     whole = _spatial(graph, op, weights, zeros, op.options)
-    groups = found.data.shape[-1] // weights.shape[3]
+    groups = whole.input_shape.channels // weights.shape[3]
     yield from [whole] if groups == 1 else _grouped(whole, groups)
 
 
@@ -164,10 +178,10 @@ def _lower_depthwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
     stored, zeros = _int8(found.weights)
     weights = np.ascontiguousarray(stored.transpose(3, 1, 2, 0))
     whole = _spatial(graph, op, weights, zeros, op.options)
-    if weights.shape[0] == found.data.shape[-1]:
+    if weights.shape[0] == whole.input_shape.channels:
         yield replace(whole, depthwise=True)
     else:
-        yield from _grouped(whole, found.data.shape[-1])
+        yield from _grouped(whole, whole.input_shape.channels)
 
 
 def _grouped(conv: Convolution, groups: int) -> Iterator[Convolution]:
@@ -200,11 +214,17 @@ def _lower_fully_connected(graph: Graph, op: Operator) -> Iterator[Lowered]:
     assert found.weights is not None
     assert isinstance(op.options, FullyConnectedOptions)
     stored, zeros = _int8(found.weights)
-    shape = cube_shape(found.data.shape)
+    shape = cube_shape(found.data)
     rows_are_pixels = shape.channels == stored.shape[1]
-    kernel = (1, 1, shape.channels) if rows_are_pixels else (shape.height, shape.width, shape.channels)
     options = ConvOptions(Padding.VALID, 1, 1, activation=op.options.activation)
-    conv = _spatial(graph, op, stored.reshape(-1, *kernel), zeros, options)
+    if rows_are_pixels:
+        weights = stored.reshape(-1, 1, 1, shape.channels)
+    elif found.data.layout == "NCHW":
+        planes = stored.reshape(-1, shape.channels, shape.height, shape.width)
+        weights = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    else:
+        weights = stored.reshape(-1, shape.height, shape.width, shape.channels)
+    conv = _spatial(graph, op, weights, zeros, options)
     out = CubeShape(shape.height if rows_are_pixels else 1, shape.width if rows_are_pixels else 1, stored.shape[0])
     yield replace(conv, output_shape=out, window=Window(0, out.height, 0, out.width))
 
@@ -223,7 +243,7 @@ def _lower_add(graph: Graph, op: Operator) -> Iterator[Lowered]:
         first=first.name,
         second=second.name,
         output=output.name,
-        shape=cube_shape(output.shape),
+        shape=cube_shape(output),
         first_scale=_scale(first),
         second_scale=_scale(second),
         output_scale=_scale(output),
@@ -232,6 +252,7 @@ def _lower_add(graph: Graph, op: Operator) -> Iterator[Lowered]:
         output_zero_point=_zero_point(output),
         low=low,
         high=high,
+        ties_away=graph.format == "tflite",
     )
 
 
@@ -256,20 +277,25 @@ def _pool_bands(size: int, out_size: int, taps: int, stride: int, pad: int) -> l
 def _lower_average_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found, options = operands(graph, op), op.options
     assert isinstance(options, PoolOptions)
-    data, out = cube_shape(found.data.shape), cube_shape(found.output.shape)
-    # TFLite averages the stored numbers, ties away from zero: uint8 ones are all positive.
-    zero = -SIGN_FLIP if found.data.dtype == np.uint8 else 0
+    data, out = cube_shape(found.data), cube_shape(found.output)
+    if graph.format == "tflite":
+        # TFLite averages the stored numbers, ties away from zero: uint8 ones are all positive.
+        zero_in = zero_out = -SIGN_FLIP if found.data.dtype == np.uint8 else 0
+        gain = 1.0
+    else:
+        zero_in, zero_out = _zero_point(found.data), _zero_point(found.output)
+        gain = _scale(found.data) / _scale(found.output)
     low, high = _bounds(options.activation, found.output)
-    if low > -128 and low != zero:
+    if low > -128 and low != zero_out:
         raise ConstraintError("the fused activation of a pool changes nothing, or clamps at zero point 0")
-    pad_h = _pad_before(options.padding, data.height, out.height, options.filter_h, options.stride_h)
-    pad_w = _pad_before(options.padding, data.width, out.width, options.filter_w, options.stride_w)
+    pad_h, pad_w = _pads_before(options, data, out, (options.filter_h, options.filter_w))
     rows = _pool_bands(data.height, out.height, options.filter_h, options.stride_h, pad_h)
     columns = _pool_bands(data.width, out.width, options.filter_w, options.stride_w, pad_w)
     for (y0, y1, origin_h, taps_h), (x0, x1, origin_w, taps_w) in product(rows, columns):
-        conv = _average(found.data.name, found.output.name, data, out, taps_h, taps_w, zero, zero, 1.0)
+        conv = _average(found.data.name, found.output.name, data, out, taps_h, taps_w, zero_in, zero_out, gain)
         conv = replace(
             conv,
+            rounding=_rounding(graph, Rounding.ONCE),
             stride_h=options.stride_h,
             stride_w=options.stride_w,
             origin_h=origin_h,
@@ -283,10 +309,12 @@ def _lower_average_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
 
 def _lower_mean(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found = operands(graph, op)
-    data, out = cube_shape(found.data.shape), CubeShape(1, 1, found.data.shape[-1])
+    data = cube_shape(found.data)
+    out = CubeShape(1, 1, data.channels)
     gain = _scale(found.data) / _scale(found.output)
     zeros = _zero_point(found.data), _zero_point(found.output)
-    yield from _in_steps(_average(found.data.name, found.output.name, data, out, data.height, data.width, *zeros, gain))
+    conv = _average(found.data.name, found.output.name, data, out, data.height, data.width, *zeros, gain)
+    yield from _in_steps(replace(conv, rounding=_rounding(graph, Rounding.ONCE)))
 
 
 def _average(
@@ -345,11 +373,12 @@ def _in_steps(conv: Convolution) -> Iterator[Convolution]:
     name = f"{conv.output}#windows"
     zero = conv.input_zero_point
     first = _average(conv.input, name, conv.input_shape, between, small_h, small_w, zero, zero, 1.0)
-    yield replace(first, stride_h=small_h, stride_w=small_w, origin_h=conv.origin_h, origin_w=conv.origin_w)
+    first = replace(first, stride_h=small_h, stride_w=small_w, origin_h=conv.origin_h, origin_w=conv.origin_w)
+    yield replace(first, rounding=conv.rounding)
     second = _average(
         name, conv.output, between, conv.output_shape, between.height, between.width, zero, conv.output_zero_point, gain
     )
-    yield replace(second, low=conv.low, high=conv.high)
+    yield replace(second, low=conv.low, high=conv.high, rounding=conv.rounding)
 
 
 def _factor(size: int) -> int:
@@ -362,7 +391,7 @@ def _factor(size: int) -> int:
 
 def _lower_reshape(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found = operands(graph, op)
-    yield Alias(found.data.name, found.output.name, cube_shape(found.output.shape))
+    yield Alias(found.data.name, found.output.name, cube_shape(found.output))
 
 
 _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.ir import Tensor
 
 ATOM_CHANNELS = ATOM_BYTES
 """Channels of one int8 atom: planes, and channel offsets, come in these."""
@@ -32,8 +33,15 @@ class CubeShape:
         return self.height * self.width
 
 
-def cube_shape(shape: tuple[int, ...]) -> CubeShape:
-    """The device's view of a tensor of any rank: the last dimension is the channel, the one before it the width."""
+def cube_shape(tensor: Tensor) -> CubeShape:
+    """The device's view of a tensor of any rank: the last dimension is the channel, the one before it the width.
+
+    NCHW images (rank 4, batch 1) have the channel before height and width.
+    """
+    shape = tensor.shape
+    if tensor.layout == "NCHW":
+        _, channels, height, width = shape
+        return CubeShape(height, width, channels)
     channels = shape[-1] if shape else 1
     width = shape[-2] if len(shape) > 1 else 1
     height = 1
@@ -59,6 +67,8 @@ class Rounding(Enum):
     """TFLite's convolutions: once after a multiplier in [0.5, 1), again after a power of two, ties away from zero."""
     ONCE = "once"
     """TFLite's average pool: one division, ties away from zero."""
+    ONCE_TO_EVEN = "once, ties to even"
+    """ONNX: the real value divided by the output's scale, ties to even."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +145,10 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Addition:
-    """Element-wise sum of two cubes of one shape: clamp(round((s1*(q1-z1) + s2*(q2-z2)) / so) + zo)."""
+    """Element-wise sum of two cubes of one shape: clamp(round((s1*(q1-z1) + s2*(q2-z2)) / so) + zo).
+
+    Ties round away from zero as in TFLite, or to even as in ONNX.
+    """
 
     first: str
     second: str
@@ -149,6 +162,7 @@ class Addition:
     output_zero_point: int
     low: int = -128
     high: int = 127
+    ties_away: bool = True
 
     @property
     def inputs(self) -> tuple[str, ...]:

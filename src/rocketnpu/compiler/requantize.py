@@ -6,8 +6,9 @@ and SCALE; round1 is half to even, round2 half to even or half away. Three recip
 1. *Per tensor, reference rounds twice* (TFLite's convolutions): gain = m * 2^-rs with m in [0.5, 1). BS does m with
    C = round(m * 2^15), OUT_CVT is a pure shift by rs with ties away. Differs from the reference by at most 1, and
    only where the 15-bit m (relative error 2^-16) or the tie rule of round1 shows.
-2. *Per tensor, reference rounds once* (average pool): BS keeps as many bits as int32 takes, OUT_CVT is a pure shift.
-   C is rounded up, so that an exact half, which the reference rounds away from zero, stays on that side.
+2. *Per tensor, reference rounds once* (average pool; everything of ONNX): BS keeps as many bits as int32 takes,
+   OUT_CVT is a pure shift. C is rounded up where the reference rounds an exact half away from zero, so that it stays on
+   that side, and to nearest where it rounds ties to even.
 3. *Per channel*: C[c] = gain[c] * 2^s / G for one shared G = SCALE / 2^SHIFT, searched so that the worst channel's
    error in output steps is least. A channel whose gain has no good C[c] beside the others takes a larger C and its
    weights and bias are requantized to it. `residue` bounds the error of the value before the last rounding, and must
@@ -73,6 +74,7 @@ def requantize(conv: Convolution) -> Requantization:
         result = _once(conv)
     else:
         result = _per_channel(conv, pure_shift=needs_offset_clamp)
+    result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
     if np.any(np.abs(result.alu) > INT32_MAX):
         raise ConstraintError("the bias with the input zero point folded in fits 32 bits")
     return _with_clamp(conv, result, needs_offset_clamp)
@@ -129,7 +131,9 @@ def _twice(conv: Convolution) -> Requantization:
 
 def _once(conv: Convolution) -> Requantization:
     mantissa, exponent = math.frexp(float(conv.gains[0]))
-    multiplier, total_shift = math.ceil(mantissa * (1 << MULTIPLIER_BITS)), MULTIPLIER_BITS - exponent
+    exact = mantissa * (1 << MULTIPLIER_BITS)
+    multiplier = math.ceil(exact) if conv.rounding is Rounding.ONCE else round(exact)
+    total_shift = MULTIPLIER_BITS - exponent
     if multiplier > MULTIPLIER_MAX:
         multiplier, total_shift = multiplier // 2, total_shift - 1
     product_bound = float(accumulator_bounds(conv).max()) * multiplier
@@ -249,16 +253,17 @@ def _with_clamp(conv: Convolution, plain: Requantization, needs_offset_clamp: bo
         shifted = replace(plain, bn_offset=bn_offset, out_offset=conv.low)
     relux = None
     if conv.high < 127:
-        relux = _largest_below(shifted.out_scale, shifted.out_shift, shifted.out_offset, conv.high)
+        output = (shifted.out_scale, shifted.out_shift, shifted.out_offset)
+        relux = _largest_below(*output, conv.high, ties_away=plain.ties_away)
     return replace(shifted, relu=True, relux=relux)
 
 
-def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int) -> int:
+def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *, ties_away: bool) -> int:
     """The largest v with OUT_CVT(v) <= high, found from the real inverse and settled exactly."""
     v = min(((2 * (high - out_offset) + 1) << out_shift) // (2 * out_scale), INT32_MAX)
 
     def beyond(value: int) -> bool:
-        return int(output_convert(value, out_scale, out_shift, out_offset, ties_away=True, bits=32)) > high
+        return int(output_convert(value, out_scale, out_shift, out_offset, ties_away=ties_away, bits=32)) > high
 
     while beyond(v):
         v -= 1
@@ -289,5 +294,7 @@ def requantize_addition(add: Addition) -> AdditionScales:
         out_scale, out_shift = multiplier_from_scale(add.first_scale / add.output_scale / 2**FIRST_OPERAND_BITS)
     except Error as error:
         raise ConstraintError("the scales of operands and output fit multiplier and shift fields") from error
-    relux = _largest_below(out_scale, out_shift, add.output_zero_point, add.high) if add.high < 127 else None
+    relux = None
+    if add.high < 127:
+        relux = _largest_below(out_scale, out_shift, add.output_zero_point, add.high, ties_away=add.ties_away)
     return AdditionScales(ew_scale, ew_shift, out_scale, out_shift, relux)
