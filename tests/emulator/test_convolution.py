@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rocketnpu.emulator import convolution
+from rocketnpu.emulator import tiles
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import arithmetic
 from rocketnpu.hw.layouts import (
@@ -415,7 +415,7 @@ def test_tiles_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch)
     x, weights = _random(rng, (17, 13, 96)), _random(rng, (128, 3, 3, 96))
     results = []
     for tile_bytes in (1 << 12, 1 << 26):
-        monkeypatch.setattr(convolution, "_TILE_BYTES", tile_bytes)
+        monkeypatch.setattr(tiles, "_TILE_BYTES", tile_bytes)
         board = Board()
         conv = Conv(
             height=17,

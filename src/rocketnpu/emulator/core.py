@@ -7,7 +7,6 @@ CPEND), for padded taps and filled lanes too, since S counts them. int8 sums are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.cna import Convolution
 from rocketnpu.emulator.features import FeatureReader
 from rocketnpu.emulator.memory import Bytes
+from rocketnpu.emulator.tiles import Tile
 from rocketnpu.emulator.workers import Workspace
 
 Array: TypeAlias = NDArray[Any]
@@ -24,16 +24,6 @@ _FLOAT32_EXACT = 1 << 24
 _INT8_MAGNITUDE = 128
 FP16_GROUP = 32
 """Products of one group are summed exactly before the fp32 accumulator rounds (hardware/dpu.md, fp16 summary)."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A block of the output: rows first_row..last_row-1, channels first_channel..last_channel-1."""
-
-    first_row: int
-    last_row: int
-    first_channel: int
-    last_channel: int
 
 
 class Accumulator(Protocol):
