@@ -142,9 +142,9 @@ class Emulator:
         self.memory: Bytes = np.zeros(memory_bytes, np.uint8)
         self._mappings = Mappings()
         memory = Memory(self.memory, self._mappings)
-        workers = Workers()
+        self._workers = Workers()
         decoded: OrderedDict[object, Task] = OrderedDict()
-        self._cores = [Core(number, memory, workers, decoded) for number in range(CORES)]
+        self._cores = [Core(number, memory, self._workers, decoded) for number in range(CORES)]
 
     def map(self, address: int, offset: int, size_bytes: int, *, writable: bool = True) -> None:
         """Let the cores see memory[offset : offset + size_bytes] at `address` (an IOVA of 32 bits).
@@ -194,10 +194,11 @@ class Emulator:
             self._cores[core].kick(at, number, regcmd.length_code(length))
             for core, at, number, length in zip(cores, addresses, counts, lengths, strict=True)
         ]
-        for step in range(max(counts)):
-            for chain in chains:
-                if step < chain.count:
-                    chain.step()
+        with self._workers.alone():
+            for step in range(max(counts)):
+                for chain in chains:
+                    if step < chain.count:
+                        chain.step()
         for chain in chains:
             if not chain.interrupts & interrupt_mask:
                 raise DeviceTimeout(

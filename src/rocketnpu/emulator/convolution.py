@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.cna import WEIGHT_DMA, decode_convolution
-from rocketnpu.emulator.core import Accumulator, DepthwiseFp16, DepthwiseInt8, DirectFp16, DirectInt8, Tile
+from rocketnpu.emulator.core import Accumulator, DepthwiseFp16, DepthwiseInt8, DirectFp16, DirectInt8
 from rocketnpu.emulator.dpu import (
     WDMA,
     ChannelValues,
-    Output,
     decode_output,
     element_from_memory,
     integer_steps,
@@ -29,6 +27,7 @@ from rocketnpu.emulator.memory import Bytes, Memory, Region
 from rocketnpu.emulator.precision import DTYPES, INT8
 from rocketnpu.emulator.stages import Pipeline
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.emulator.tiles import Tile, depthwise_tiles, direct_tiles
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
@@ -36,15 +35,8 @@ from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
 
 Array: TypeAlias = NDArray[Any]
 
-_TILE_BYTES = 1 << 20
-"""Scratch memory of one tile: about a second-level cache."""
-_TILE_PIXELS = 64
-"""Fewer pixels make matrix products slow: split the channels instead."""
-_CHANNEL_UNIT = 32
 _SCRATCH_BYTES = 1 << 30
 _SCRATCH_ITEM_BYTES = 4
-_SPLIT_WORK = 1 << 18
-"""Multiply-adds below which a second thread costs more than it saves."""
 
 
 class _Prepared:
@@ -60,6 +52,15 @@ class _Prepared:
         self._values, ow = task.operands(bs, bn)
         self.accumulator = task.accumulator(weights, ow)
         self._pipelines: dict[tuple[int, int], Pipeline | FloatPipeline] = {}
+        self._refined = False
+
+    def refine(self) -> None:
+        """Look for faster forms of the DPU's steps, once: for a task that has come back with the same bytes."""
+        if not self._refined:
+            for (first, last), pipeline in self._pipelines.items():
+                if isinstance(pipeline, Pipeline):
+                    pipeline.refine(last - first)
+            self._refined = True
 
     def matches(self, raw: list[Bytes | None], lut: LutMemory) -> bool:
         """Whether memory still holds the same bytes."""
@@ -126,6 +127,8 @@ class ConvolutionTask:
         prepared = self._prepared
         if prepared is None or not prepared.matches(raw, machine.lut):
             prepared = self._prepared = _Prepared(self, raw, machine.lut)
+        else:
+            prepared.refine()
         data = self._features.open(memory)
         element = self._reader.element if self._reader else None
         element_data = element.read(memory) if element else []
@@ -228,43 +231,11 @@ class ConvolutionTask:
         held.weights, held.features = c.weights, c.feature.region
 
     def _tiles(self, workers: int) -> list[Tile]:
-        """The output in tiles that fit the cache and keep all workers busy."""
         c, out = self.convolution, self.output
         taps = c.rows.kernel * c.columns.kernel
         if c.depthwise:
-            return _split(out, workers, [c.lanes, out.channels], 32, taps)
-        return _split(out, workers, [out.channels], 16, taps * c.lanes, patch_bytes=4 * taps * c.lanes)
-
-
-def _split(
-    out: Output, workers: int, ends: list[int], channel_bytes: int, work: int, patch_bytes: int = 0
-) -> list[Tile]:
-    """Tiles of rows, and of channels where rows are too few or channels are computed apart.
-
-    `ends` are the channels where a tile must end; `channel_bytes` is the scratch memory of one element, `patch_bytes`
-    that of one pixel on top, `work` the multiply-adds of one element.
-    """
-    pixels = out.width * out.height
-    apart = not patch_bytes
-    total = pixels * out.channels * work
-    wanted = workers if total >= _SPLIT_WORK else 1
-    chunk = out.channels
-    if apart:
-        per_channel = pixels * channel_bytes
-        chunk = max(_TILE_BYTES // per_channel // _CHANNEL_UNIT, 1) * _CHANNEL_UNIT
-    elif pixels < wanted * _TILE_PIXELS:
-        chunk = -(-out.channels // (wanted * _CHANNEL_UNIT)) * _CHANNEL_UNIT
-    bounds = sorted({*range(0, out.channels, chunk), *(min(end, out.channels) for end in ends)})
-    row_bytes = out.width * (patch_bytes + channel_bytes * min(chunk, out.channels))
-    rows = max(min(_TILE_BYTES // row_bytes, out.height), 1)
-    if len(bounds) - 1 < wanted:
-        rows = min(rows, -(-out.height // wanted))
-    rows = -(-out.height // -(-out.height // rows))
-    return [
-        Tile(row, min(row + rows, out.height), first, last)
-        for row in range(0, out.height, rows)
-        for first, last in itertools.pairwise(bounds)
-    ]
+            return depthwise_tiles(out.height, out.width, out.channels, c.lanes, taps, workers)
+        return direct_tiles(out.height, out.width, out.channels, taps * c.lanes, workers)
 
 
 def _read(memory: Memory, region: Region | None, unit: str) -> Bytes | None:

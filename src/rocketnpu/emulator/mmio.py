@@ -144,7 +144,8 @@ class NpuCore:
             if chain is None:
                 return False
             try:
-                chain.step()
+                with self._execution.workers.alone():
+                    chain.step()
             except Error as error:
                 failure = error
         with self._lock:

@@ -15,18 +15,18 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.staircase import Staircase, fit_staircase
+from rocketnpu.emulator.workers import Workspace, pixels_per_row
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import arithmetic
 
 Array: TypeAlias = NDArray[Any]
 Integers: TypeAlias = NDArray[np.int64]
 
-_FLOAT64_EXACT = 1 << 53
+_FLOAT64_EXACT = 1 << 52
+"""A float64 holds one bit more, which rounding needs: it adds a half."""
 _INT64_EXACT = 1 << 62
 """What the formulas of hw.arithmetic take."""
-_ROW_ELEMENTS = 512
-"""Channel operands are repeated to rows of about this length: numpy is slow on short rows."""
 _INT32_MAX = (1 << 31) - 1
 _INT32_MIN = -(1 << 31)
 
@@ -71,6 +71,10 @@ class Block:
         return self.workspace.take(name, self.v.shape, dtype)
 
 
+Line: TypeAlias = tuple[Array, Array]
+"""Slope and offset, float64 [1] or [channels] each."""
+
+
 class Step(Protocol):
     """One arithmetic step."""
 
@@ -84,6 +88,10 @@ class Step(Protocol):
 
     def exact(self, v: Integers, operand: Integers | None) -> Integers:
         """The same on int64 [pixels, channels]."""
+        ...
+
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """What becomes of slope*acc + offset but for rounding and clamps; None from a step that may not keep order."""
         ...
 
 
@@ -105,6 +113,10 @@ class Add:
     def exact(self, v: Integers, operand: Integers | None) -> Integers:  # noqa: ARG002
         """See Step."""
         return v + self.operand.values
+
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """See Step."""
+        return slope, offset + self.operand.values
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,13 @@ class Multiply:
         formula = arithmetic.prelu_multiply if self.prelu else arithmetic.multiply_shift
         return formula(v, self.operand.values, self.shift_positive, self.shift_negative)
 
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """See Step."""
+        if self.prelu or self.shift_positive != self.shift_negative or (self.operand.values <= 0).any():
+            return None
+        factor = np.ldexp(self.operand.values.astype(np.float64), -self.shift_positive)
+        return slope * factor, offset * factor
+
 
 def saturate(v: Array, magnitude: int) -> None:
     """Clamp float64 `v`, whose elements are at most `magnitude`, to int32 in place."""
@@ -174,6 +193,10 @@ class Clamp:
         """See Step."""
         return arithmetic.relu(v) if self.ceiling is None else arithmetic.relux(v, self.ceiling)
 
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """See Step."""
+        return slope, offset
+
 
 @dataclass(frozen=True)
 class Truncate:
@@ -200,6 +223,10 @@ class Truncate:
         if self.half_up:
             return (v + (1 << self.shift >> 1)) >> self.shift
         return arithmetic.round_half_even(v, self.shift)
+
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """See Step."""
+        return np.ldexp(slope, -self.shift), np.ldexp(offset, -self.shift)
 
 
 class ElementOp(Enum):
@@ -316,13 +343,16 @@ class ElementWise:
             o = o if self.converter is None else self.converter.convert(o)
         return arithmetic.saturate(_UFUNCS[self.operation](v, o), 32)
 
+    def line(self, slope: Array, offset: Array) -> Line | None:  # noqa: ARG002
+        """See Step."""
+        return None
 
-def round_half_away(v: Array, whole: Array) -> None:
-    """Round float64 `v` to nearest in place, ties away from zero, without an inexact sum; `whole` is scratch."""
-    np.trunc(v, out=whole)
-    np.subtract(v, whole, out=v)
-    np.copyto(v, np.copysign(np.abs(v) >= 0.5, v))  # the fraction is exact, so is its comparison
-    np.add(v, whole, out=v)
+
+def round_half_away(v: Array, half: Array) -> None:
+    """Round float64 `v` to nearest in place, ties away from zero; `half` is scratch. v has a spare bit for the half."""
+    np.copysign(0.5, v, out=half)
+    np.add(v, half, out=v)
+    np.trunc(v, out=v)
 
 
 @dataclass(frozen=True)
@@ -344,6 +374,10 @@ class Lookup:
     def exact(self, v: Integers, operand: Integers | None) -> Integers:  # noqa: ARG002
         """See Step."""
         return arithmetic.look_up(v, self.table)
+
+    def line(self, slope: Array, offset: Array) -> Line | None:  # noqa: ARG002
+        """See Step."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -381,6 +415,13 @@ class OutputConverter:
             v, self.scale, self.shift, self.offset, ties_away=self.ties_away, bits=self.bits
         )
 
+    def line(self, slope: Array, offset: Array) -> Line | None:
+        """See Step."""
+        if self.scale <= 0:
+            return None
+        factor = np.ldexp(float(self.scale), -self.shift)
+        return slope * factor, offset * factor + self.offset
+
 
 class Pipeline:
     """Steps from accumulators (or read elements) to output elements."""
@@ -397,11 +438,30 @@ class Pipeline:
         if largest >= _INT64_EXACT:
             raise DeviceError(f"the DPU's scales and offsets make values of {largest.bit_length()} bits: not modelled")
         self.fits_float64 = largest < _FLOAT64_EXACT
+        self._bound = self._steps[0][1] if self._steps else magnitude
+        self._staircase: Staircase | None = None
+
+    def refine(self, channels: int) -> None:
+        """Look for a faster form that gives the same bytes; worth it for a task that runs again and again."""
+        if not self.fits_float64 or self._dtype != np.int8:
+            return
+        line: Line | None = np.ones(channels), np.zeros(channels)
+        for step, _ in self._steps:
+            line = line and step.line(*line)
+        if line is not None:
+            self._staircase = fit_staircase(self._output, *line, self._bound)
+
+    def _output(self, accumulators: Array) -> Array:
+        out = np.empty(accumulators.shape, self._dtype)
+        self._fast(accumulators, None, out, Workspace())
+        return out
 
     def run(self, values: Array, operand: Array | None, workspace: Workspace) -> Array:
         """Output elements [pixels, channels] of `values` and the EW operand, both [pixels, channels]."""
         out: Array = workspace.take("out", values.shape, self._dtype)
-        if self.fits_float64:
+        if self._staircase is not None:
+            self._staircase.run(values, out, workspace)
+        elif self.fits_float64:
             self._fast(values, operand, out, workspace)
         else:
             self.exact(values, operand, out)
@@ -417,7 +477,7 @@ class Pipeline:
 
     def _fast(self, values: Array, operand: Array | None, out: Array, workspace: Workspace) -> None:
         pixels, channels = values.shape
-        group = _pixels_per_row(pixels, channels)
+        group = pixels_per_row(pixels, channels)
         shape = (pixels // group, group * channels)
         v: Array = workspace.take("v", shape, np.float64)
         np.copyto(v, values.reshape(shape))
@@ -429,11 +489,3 @@ class Pipeline:
         for step, magnitude in self._steps:
             step.fast(block, magnitude)
         np.copyto(out.reshape(shape), v, casting="unsafe")
-
-
-def _pixels_per_row(pixels: int, channels: int) -> int:
-    """How many pixels share a row: a power of two that divides their number."""
-    group = 1
-    while group * channels < _ROW_ELEMENTS and pixels % (2 * group) == 0:
-        group *= 2
-    return group

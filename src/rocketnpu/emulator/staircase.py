@@ -1,51 +1,62 @@
-"""A whole DPU pipeline as one multiply-add and a truncation in floating point, where that is proven to give the same bytes.
+"""A whole DPU pipeline as one multiply-add and a truncation of floats, where that is proven to give the same bytes.
 
 Without an element-wise operand the stages map each accumulator to an int8 in a staircase: scales, offsets, rounding and
 clamps all keep order. The form low + truncate(clip(acc * slope + offset)) is a staircase too, since rounding to a float
-keeps order. Two staircases are equal everywhere if they are equal on both sides of every rise of one of them: between
-two rises both lie between equal values. So the rises of the exact stages are found, a line is laid between them, and
-its float32 or float64 form is compared with the exact stages at every rise; any difference, and there is no fit.
+keeps order. Two staircases are equal everywhere if they are equal at both ends and on both sides of every rise of
+one of them: between two rises both lie between equal values. So the rises of the exact stages are found, a line is
+laid between them, and its float32 or float64 form is compared with the exact stages at all these points; any
+difference, no fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.workers import Workspace, pixels_per_row
+
 Array: TypeAlias = NDArray[Any]
 Exact: TypeAlias = Callable[[Array], Array]
 """The exact stages: whole numbers in float64 [n, channels] to int8 of the same shape."""
 
-_EXACT_BITS = {np.float32: 24, np.float64: 53}
+_EXACT_BITS = ((np.dtype(np.float32), 24), (np.dtype(np.float64), 53))
+"""Whole numbers of so many bits are exact; the narrower type is the faster."""
 _NEAR = (-2, -1, 0, 1, 2)
-"""Where a rise may lie, from where the line without any rounding puts it; rounding before the last moves it by 1 or 2."""
+"""Where a rise may lie, from where the line without roundings puts it: those before the last move it by 1 or 2."""
 
 
 @dataclass(frozen=True, eq=False)
 class Staircase:
-    """y = low + truncate(clip(acc * slope + offset, floor, ceiling)); arrays [channels], all float32 or all float64."""
+    """y = low + truncate(clip(acc * slope + offset, 0, span)); slope and offset [channels], both float32 or float64."""
 
     slope: Array
     offset: Array
-    floor: Array
-    ceiling: Array
     low: int
+    span: int
 
-    def repeated(self, pixels: int) -> Staircase:
-        """The same for rows of several pixels."""
-        parts = (np.tile(part, pixels) for part in (self.slope, self.offset, self.floor, self.ceiling))
-        return Staircase(*parts, self.low)
+    @cached_property
+    def _rows(self) -> dict[int, tuple[Array, Array]]:
+        return {}
 
-    def run(self, acc: Array, v: Array, out: NDArray[np.int8]) -> None:
-        """Write to `out` the output of `acc` [rows, channels]; `v` is scratch of the slope's dtype, or `acc` itself."""
-        np.multiply(acc, self.slope, out=v)
-        np.add(v, self.offset, out=v)
-        np.clip(v, self.floor, self.ceiling, out=v)
-        steps = out.view(np.uint8)
+    def run(self, acc: Array, out: NDArray[np.int8], workspace: Workspace) -> None:
+        """Write to `out` the output of `acc`, both [pixels, channels]; `acc` may be overwritten."""
+        group = pixels_per_row(*acc.shape)
+        row_shape = (acc.shape[0] // group, group * acc.shape[1])
+        if group not in self._rows:
+            self._rows[group] = np.tile(self.slope, group), np.tile(self.offset, group)
+        slope, offset = self._rows[group]
+        kind = slope.dtype.type
+        rows = acc.reshape(row_shape)
+        v = rows if acc.dtype == slope.dtype else workspace.take("v", row_shape, slope.dtype)
+        np.multiply(rows, slope, out=v)
+        np.add(v, offset, out=v)
+        np.clip(v, kind(0), kind(self.span), out=v)
+        steps = out.reshape(row_shape).view(np.uint8)
         np.copyto(steps, v, casting="unsafe")
         np.add(steps, np.uint8(self.low & 0xFF), out=steps)
 
@@ -55,23 +66,25 @@ def fit_staircase(exact: Exact, slope: Array, offset: Array, bound: int) -> Stai
 
     `exact` must keep order; without its roundings and clamps it would be acc * slope + offset (float64 [channels]).
     """
-    ends = exact(np.array([[-bound], [bound]], np.float64) * np.ones_like(slope)).astype(np.int64)
-    floor, ceiling = ends
-    low = int(floor.min())
-    levels = np.arange(low + 1, int(ceiling.max()) + 1)[:, None]
+    ends = np.array([[-bound], [bound]], np.float64) * np.ones_like(slope)
+    floor, ceiling = exact(ends).astype(np.int64)
+    low, high = int(floor.min()), int(ceiling.max())
+    levels = np.arange(low + 1, high + 1)[:, None]
     live = (levels > floor) & (levels <= ceiling)
     rises = _rises(exact, slope, offset, levels, live, bound)
     if rises is None:
         return None
     least = np.where(live, levels - slope * rises, -np.inf).max(axis=0, initial=-np.inf)
     most = np.where(live, levels - slope * (rises - 1), np.inf).min(axis=0, initial=np.inf)
-    middle = np.where(np.isfinite(least), (least + most) / 2, floor) - low
-    for kind, bits in _EXACT_BITS.items():
-        if bound < 1 << bits:
-            parts = (part.astype(kind) for part in (slope, middle, floor - low, ceiling - low))
-            fitted = Staircase(*parts, low)
-            if _agrees(fitted, exact, rises, live):
-                return fitted
+    flat = ~live.any(axis=0)
+    middle = np.where(flat, floor + 0.5, (np.where(flat, 0, least) + np.where(flat, 0, most)) / 2) - low
+    inclined = np.where(flat, 0, slope)
+    points = np.concatenate([ends, np.where(live, rises, -bound), np.where(live, rises - 1, bound)])
+    expected = exact(points)
+    for kind, bits in _EXACT_BITS:
+        fitted = Staircase(inclined.astype(kind), middle.astype(kind), low, high - low)
+        if bound < 1 << bits and _agrees(fitted, points.astype(kind), expected):
+            return fitted
     return None
 
 
@@ -88,12 +101,8 @@ def _rises(
     return expected + np.array(_NEAR)[reached.argmax(axis=0)]
 
 
-def _agrees(fitted: Staircase, exact: Exact, rises: Array, live: NDArray[np.bool_]) -> bool:
-    """Whether both give the same just before and at every rise."""
-    for accumulators in (rises - 1, rises):
-        out = np.empty(rises.shape, np.int8)
-        v = accumulators.astype(fitted.slope.dtype)
-        fitted.run(v, v, out)
-        if not np.array_equal(out[live], exact(accumulators)[live]):
-            return False
-    return True
+def _agrees(fitted: Staircase, points: Array, expected: Array) -> bool:
+    """Whether the fit gives `expected` for the accumulators `points`, which it overwrites."""
+    out = np.empty(points.shape, np.int8)
+    fitted.run(points, out, Workspace())
+    return np.array_equal(out, expected)

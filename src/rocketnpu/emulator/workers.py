@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,6 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
 Item = TypeVar("Item")
+
+_threadpoolctl: Any = importlib.import_module("threadpoolctl")
+
+
+_ROW_ELEMENTS = 512
+"""Rows of about this length, since numpy is slow on short ones."""
 
 
 class Workspace:
@@ -39,6 +47,11 @@ class Workers:
         self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._workspaces = [Workspace() for _ in range(self.count)]
         self._pool: ThreadPoolExecutor | None = None
+        self._libraries: Any = _threadpoolctl.ThreadpoolController()
+
+    def alone(self) -> AbstractContextManager[Any]:
+        """While this lasts, BLAS starts no threads of its own: its and ours would fight for the same processors."""
+        return self._libraries.limit(limits=1, user_api="blas")
 
     def run(self, items: Sequence[Item], work: Callable[[Item, Workspace], None]) -> None:
         """Call `work` once for each item, in any order; the first exception is raised when all have stopped."""
@@ -69,3 +82,11 @@ def _drain(
         if item is None:
             return
         work(item, workspace)
+
+
+def pixels_per_row(pixels: int, channels: int) -> int:
+    """How many pixels to treat as one row, with repeated channel operands: a power of two that divides their number."""
+    group = 1
+    while group * channels < _ROW_ELEMENTS and pixels % (2 * group) == 0:
+        group *= 2
+    return group
