@@ -15,9 +15,8 @@ _ROW_ELEMENTS = 1 << 13
 """Depthwise rows of about this many elements: numpy is slow on short rows, long ones leave the cache."""
 _SPLIT_WORK = 1 << 18
 """Multiply-adds below which a second thread costs more than it saves."""
-_DIRECT_BYTES = 16
-_DEPTHWISE_BYTES = 32
-"""Scratch bytes of one output element: accumulator, product, float64, window."""
+_ELEMENT_BYTES = 16
+"""Scratch memory of one output element: accumulator, product, float."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def direct_tiles(height: int, width: int, channels: int, patch_elements: int, wo
     chunk = channels
     if height * width < wanted * _TILE_PIXELS:
         chunk = -(-channels // (wanted * CHANNEL_UNIT)) * CHANNEL_UNIT
-    row_bytes = width * (4 * patch_elements + _DIRECT_BYTES * chunk)
+    row_bytes = width * (4 * patch_elements + _ELEMENT_BYTES * chunk)
     return _grid(height, row_bytes, [*range(0, channels, chunk), channels], wanted)
 
 
@@ -45,7 +44,8 @@ def depthwise_tiles(height: int, width: int, channels: int, lanes: int, taps: in
     wanted = _wanted(height * width * channels * taps, workers)
     chunk = max(_ROW_ELEMENTS // width // CHANNEL_UNIT, 1) * CHANNEL_UNIT
     bounds = sorted({*range(0, channels, chunk), min(lanes, channels), channels})
-    return _grid(height, width * min(chunk, channels) * _DEPTHWISE_BYTES, bounds, wanted)
+    widest = max(last - first for first, last in itertools.pairwise(bounds))
+    return _grid(height, width * widest * _ELEMENT_BYTES, bounds, wanted)
 
 
 def _wanted(work: int, workers: int) -> int:
