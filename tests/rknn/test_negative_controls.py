@@ -15,7 +15,7 @@ import pytest
 import rocketnpu as rn
 from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA
 from rocketnpu.rknn import load_rknn, materialise
-from rocketnpu.runtime.device import Buffer, Part
+from rocketnpu.runtime.device import Buffer, Device, Part, Timing
 
 from .patch import body, constant_offset, segment_data, with_register, with_segment
 from .record import Tensors, disagreements
@@ -66,7 +66,7 @@ def test_rounding_down_in_the_output_converter_leaves_the_record(
     assert _disagreements(with_segment(program, "constants", constants), "a_layer", recorded)
 
 
-class ForgetfulDevice:
+class ForgetfulDevice(Device):
     """Runs each task on a chip whose registers have never been written; memory stays."""
 
     name = "forgetful"
@@ -81,13 +81,14 @@ class ForgetfulDevice:
         start, self._used = self._used, self._used + -(-size_bytes // 4096) * 4096
         return Buffer(self.BASE + start, self._memory[start : start + size_bytes])
 
-    def submit(self, parts: Sequence[Part]) -> None:
+    def submit(self, parts: Sequence[Part]) -> Timing:
         for launch in (launch for part in parts for chain in part for launch in chain):
             chip = rn.Emulator(self._memory.size)
             chip.map(self.BASE, 0, self._memory.size)
             chip.memory[:] = self._memory
             chip.run(launch.address, 1, body_entries=launch.body_entries)
             self._memory[:] = chip.memory
+        return Timing(0.0, 0.0)
 
     def close(self) -> None:
         pass

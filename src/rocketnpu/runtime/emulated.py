@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rocketnpu.emulator import Emulator
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.sizes import align
-from rocketnpu.runtime.device import Buffer, Part
+from rocketnpu.runtime.device import Buffer, Device, Part, Timing
 
 PAGE_BYTES = 4096
 FIRST_ADDRESS = 0x10000
 
 
-class EmulatedDevice:
+class EmulatedDevice(Device):
     """One emulated chip with `memory_bytes` of memory for buffers, each rounded up to whole pages."""
 
     def __init__(self, memory_bytes: int):
@@ -46,8 +47,9 @@ class EmulatedDevice:
         self._address += size + PAGE_BYTES
         return buffer
 
-    def submit(self, parts: Sequence[Part]) -> None:
+    def submit(self, parts: Sequence[Part]) -> Timing:
         """See Device."""
+        start = time.perf_counter()
         for part in parts:
             chains = [(core, chain) for core, chain in enumerate(part) if chain]
             if chains:
@@ -57,6 +59,7 @@ class EmulatedDevice:
                     cores=[core for core, _ in chains],
                     body_entries=[chain[0].body_entries for _, chain in chains],
                 )
+        return Timing(0.0, time.perf_counter() - start)
 
     def close(self) -> None:
         """See Device; the memory goes with the last reference to the session's arrays."""

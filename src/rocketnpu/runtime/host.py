@@ -15,7 +15,7 @@ SIGN_BIT = np.uint8(0x80)
 
 
 class TensorPort:
-    """Moves one tensor between host arrays and its place in a segment's bytes."""
+    """Moves one tensor between host arrays and its place in a segment's bytes, from `start` to `stop`."""
 
     def __init__(self, entry: TensorEntry, cube: Cube, segment: NDArray[np.uint8]):
         self.entry = entry
@@ -25,8 +25,11 @@ class TensorPort:
         self._layout: FeatureCube | DenseImage
         if cube.dense:
             self._layout = DenseImage(cube.height, cube.width, cube.channels, cube.row_pitch_pixels)
+            size = self._layout.size_bytes
         else:
             self._layout = FeatureCube(cube.height, cube.width, cube.channels, cube.pitch_atoms, self._dtype.itemsize)
+            size = self._layout.span_bytes
+        self.start, self.stop = cube.offset_bytes, cube.offset_bytes + size
         self._flips_sign = self._dtype == np.uint8
 
     def write(self, array: NDArray[Any]) -> None:

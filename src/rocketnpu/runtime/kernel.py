@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class Kernel(Protocol):
 
     def mmap(self, fd: int, length: int, offset: int) -> NDArray[np.uint8]:
         """Shared writable memory, shape [length]; unmapped with the last array that shows it."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """CLOCK_MONOTONIC as the kernel's timeouts see it; an emulated kernel counts the time of its device."""
         ...
 
     def listdir(self, path: str) -> list[str]:
@@ -68,16 +73,16 @@ class LinuxKernel:
         os.close(fd)
 
     def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> int:
-        """See Kernel. Interrupted calls start again, after Python has run its signal handlers."""
-        while True:
-            try:
-                return fcntl.ioctl(fd, request, argument, True)
-            except InterruptedError:
-                continue
+        """See Kernel."""
+        return fcntl.ioctl(fd, request, argument, True)
 
     def mmap(self, fd: int, length: int, offset: int) -> NDArray[np.uint8]:
         """See Kernel."""
         return np.frombuffer(mmap.mmap(fd, length, offset=offset), np.uint8)
+
+    def monotonic_ns(self) -> int:
+        """See Kernel."""
+        return time.monotonic_ns()
 
     def listdir(self, path: str) -> list[str]:
         """See Kernel."""

@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rocketnpu.errors import CompileError, DeviceError
-from rocketnpu.program.model import COMMANDS, NpuStep, Program
-from rocketnpu.runtime.device import Buffer, Device, Launch
+from rocketnpu.hw import regcmd
+from rocketnpu.hw.registers import DPU, PPU
+from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment
+from rocketnpu.runtime.device import Buffer, Device, Launch, Memory, Part
 from rocketnpu.runtime.host import TensorPort
 
 VALUE_SHIFT = np.uint64(16)
 VALUE_MASK = np.uint64(0xFFFFFFFF << 16)
 WORD_BYTES = 8
 
+DESTINATIONS = (DPU.DST_BASE_ADDR.offset, PPU.DST_BASE_ADDR.offset)
+"""Registers that hold the address of what a task writes."""
+
 
 class LoadedProgram:
-    """The program's segments as buffers of `device`, written once; activations are shared by all runs."""
+    """The program in buffers of `device`: activations and lists of its own, constants that loads may share."""
 
-    def __init__(self, program: Program, device: Device, cores: int = 1):
+    def __init__(self, program: Program, device: Device, cores: int = 1, constants: Mapping[str, Buffer] | None = None):
+        """`constants` are those of another load of the same program on the same device."""
         if not 1 <= cores <= device.cores:
-            raise DeviceError(f"device {device.name} has {device.cores} cores; {cores} were asked for")
+            raise DeviceError(f"device {device.name} runs one inference on up to {device.cores} cores, not on {cores}")
         self._device = device
         self._program = program
         self._cores = cores
-        self._buffers = {segment.name: device.allocate(segment.size_bytes) for segment in program.segments}
-        for segment in program.segments:
-            if segment.data is not None:
-                self._buffers[segment.name].data[:] = np.frombuffer(segment.data, np.uint8)
+        shared = _constant_segments(program)
+        self.constants: Mapping[str, Buffer] = constants or {
+            segment.name: _filled(device, segment) for segment in program.segments if segment.name in shared
+        }
+        self._own = {
+            segment.name: _filled(device, segment) for segment in program.segments if segment.name not in shared
+        }
+        self._buffers = {**self.constants, **self._own}
         _relocate(program, self._buffers)
         self._launches = self._make_launches()
-        self.ports = {
+        self._parts: dict[tuple[int, ...], tuple[Part, ...]] = {}
+        self._entries = {entry.name: entry.cube for entry in program.tensors if entry.cube is not None}
+        self._ports = {
             entry.name: TensorPort(entry, entry.cube, self._buffers[entry.cube.segment].data)
             for entry in program.tensors
             if entry.cube is not None
         }
 
+    def write(self, name: str, array: NDArray[Any]) -> None:
+        """Store a tensor on the device, for the next run to read."""
+        port = self._ports[name]
+        self._device.host_writes(self._buffers[self._entries[name].segment], port.start, port.stop)
+        port.write(array)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A copy of a tensor on the device."""
+        port = self._ports[name]
+        self._device.host_reads(self._buffers[self._entries[name].segment], port.start, port.stop)
+        return port.read()
+
     def run(self, steps: Sequence[NpuStep]) -> None:
-        """Run consecutive steps in one submission."""
-        parts = list(_merged(part for step in steps for part in self._step_parts(step)))
-        if parts:
-            self._device.submit([[[self._launches[task] for task in chain] for chain in part] for part in parts])
+        """Run consecutive steps of the program in one submission."""
+        key = tuple(map(id, steps))  # the program keeps its steps
+        if key not in self._parts:
+            self._parts[key] = self._make_parts(steps)
+        if self._parts[key]:
+            self._device.submit(self._parts[key])
+
+    def release(self) -> None:
+        """Give the buffers of this load alone back to the device."""
+        self._ports.clear()
+        for buffer in self._own.values():
+            self._device.release(buffer)
+
+    def _make_parts(self, steps: Sequence[NpuStep]) -> tuple[Part, ...]:
+        merged = _merged(part for step in steps for part in self._step_parts(step))
+        return tuple(tuple(tuple(self._launches[task] for task in chain) for chain in part) for part in merged)
 
     def _step_parts(self, step: NpuStep) -> Sequence[Sequence[Sequence[int]]]:
         if self._cores not in step.tasks:
@@ -54,14 +92,43 @@ class LoadedProgram:
     def _make_launches(self) -> list[Launch]:
         if not self._program.tasks:
             return []
-        base = self._buffers[COMMANDS].address
+        lists = self._buffers[COMMANDS]
+        memory = Memory(
+            (lists, *self.constants.values()),
+            tuple(buffer for name, buffer in self._own.items() if name != COMMANDS),
+        )
         return [
-            Launch(task.name, base + task.first_word * WORD_BYTES, task.body_entries, task.interrupt_mask)
+            Launch(
+                task.name,
+                lists.address + task.first_word * WORD_BYTES,
+                task.body_entries,
+                task.interrupt_mask,
+                memory,
+            )
             for task in self._program.tasks
         ]
 
 
-def _relocate(program: Program, buffers: dict[str, Buffer]) -> None:
+def _constant_segments(program: Program) -> set[str]:
+    """Segments with content that no task writes, by the registers that the relocations fill."""
+    filled = {segment.name: segment.data for segment in program.segments if segment.data is not None}
+    words = np.frombuffer(filled.get(COMMANDS, b""), "<u8")
+    written = {
+        item.segment for item in program.relocations if regcmd.decode(int(words[item.word])).offset in DESTINATIONS
+    }
+    return filled.keys() - written - {COMMANDS}
+
+
+def _filled(device: Device, segment: Segment) -> Buffer:
+    """A buffer with the segment's content."""
+    buffer = device.allocate(segment.size_bytes)
+    if segment.data is not None:
+        device.host_writes(buffer, 0, segment.size_bytes)
+        buffer.data[:] = np.frombuffer(segment.data, np.uint8)
+    return buffer
+
+
+def _relocate(program: Program, buffers: Mapping[str, Buffer]) -> None:
     """Write base + addend into the value bits of every command word that holds an address."""
     if not program.relocations:
         return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,18 +15,21 @@ from typing import Any, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu.errors import CompileError, DeviceError, ModelError
+from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError
 from rocketnpu.ir import Quantization, Tensor
 from rocketnpu.litert import Piece, check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import open_device
+from rocketnpu.runtime.lanes import Lane, Lanes
 from rocketnpu.runtime.load import load_program
-from rocketnpu.runtime.loaded import LoadedProgram
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 ALL = "all"
+
+MOST_FRAMES = 6
+"""Frames under way: two for each of three cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +42,30 @@ class TensorInfo:
     quantization: Quantization | None
 
 
+class Frame:
+    """A frame that `Session.submit` has started."""
+
+    def __init__(self, future: Future[Arrays]):
+        self._future = future
+
+    @property
+    def done(self) -> bool:
+        """Whether `wait` would return, or raise, at once."""
+        return self._future.done()
+
+    def wait(self, seconds: float | None = None) -> Arrays:
+        """The frame's outputs, as `Session.run` returns them. Raises what went wrong.
+
+        After `seconds` without an answer it raises DeviceTimeout; the frame goes on and may be waited for again.
+        """
+        try:
+            return self._future.result(seconds)
+        except FutureTimeout:
+            raise DeviceTimeout(f"the frame is not done after {seconds:g} s; wait again") from None
+
+
 class Session:
-    """Runs a model on a device. Not safe for concurrent calls: activations live in one place."""
+    """Runs a model on a device. Safe in threads: each frame under way has its own activations, or waits for them."""
 
     def __init__(
         self,
@@ -47,23 +75,33 @@ class Session:
         cores: int = 1,
         fetch: str | Collection[str] = (),
     ):
-        """`model` is a Program or what `load_program` takes. `device` is "auto", "emulator" or a Device.
+        """`model` is a Program or what `load_program` takes.
+
+        `device` is "auto" (the board's NPU where there is one, else the emulator), "emulator", "rocket", "rknpu", or a
+        Device, which the session leaves open.
 
         `fetch` names tensors that later runs will ask for ("all": any), so that no fusion dissolves them; it has no
         effect on a model that is already compiled. `cores` is how many cores one run uses.
         Raises ModelError, CompileError or DeviceError.
         """
-        self._program = model if isinstance(model, Program) else load_program(model, keep=fetch)
-        self._entries = {entry.name: entry for entry in self._program.tensors}
+        program = model if isinstance(model, Program) else load_program(model, keep=fetch)
         self._owns_device = isinstance(device, str)
-        self._device = open_device(device, self._program) if isinstance(device, str) else device
-        self._loaded = LoadedProgram(self._program, self._device, cores)
-        self._pieces: dict[str, Piece] = {}
+        self._device = open_device(device, program) if isinstance(device, str) else device
+        try:
+            self._program = self._device.adapt(program)
+            self._lanes = Lanes(self._program, self._device, cores)
+        except BaseException:
+            if self._owns_device:
+                self._device.close()
+            raise
+        self._entries = {entry.name: entry for entry in self._program.tensors}
+        self._workers = ThreadPoolExecutor(MOST_FRAMES, thread_name_prefix="rocketnpu-frame")
+        self._process = os.getpid()
         self._closed = False
 
     @property
     def program(self) -> Program:
-        """The program that runs."""
+        """The program that runs, in the form that the device takes."""
         return self._program
 
     @property
@@ -99,19 +137,26 @@ class Session:
         DeviceError when the device fails.
         """
         self._check_open()
-        values = self._named_inputs(x)
+        values, extra = self._named_inputs(x), self._fetched(fetch)
+        with self._lanes.take() as lane:
+            return self._run_frame(lane, values, extra)
+
+    def submit(self, x: Inputs, fetch: str | Collection[str] = ()) -> Frame:
+        """Start what `run` does and return at once; `wait` of the result gives the outputs.
+
+        The inputs are copied. Up to three frames run at the same time on a board, one for each core, while the host
+        packs further ones; with as many frames under way as the device allows, `submit` waits for one to be done.
+        Raises what `run` raises for bad inputs; what goes wrong on the device is raised by `wait`.
+        """
+        self._check_open()
+        values = {name: value.copy() for name, value in self._named_inputs(x).items()}
         extra = self._fetched(fetch)
-        inner = [name for name in extra if name not in self._entries]
-        wanted = {*self._program.outputs, *extra}
-        for on_npu, group in groupby(self._program.steps, key=lambda step: isinstance(step, NpuStep)):
-            steps = list(group)
-            if on_npu:
-                self._run_on_npu([step for step in steps if isinstance(step, NpuStep)], values, extra)
-            else:
-                for step in steps:
-                    assert isinstance(step, CpuStep)
-                    values.update(self._run_on_cpu(step, values, inner))
-        return {name: values[name] for name in values if name in wanted}
+        lane = self._lanes.acquire()
+        try:
+            return Frame(self._workers.submit(self._run_and_give_back, lane, values, extra))
+        except BaseException:
+            self._lanes.give_back(lane)
+            raise
 
     def run_isolated(self, reference: Mapping[str, ArrayLike]) -> Arrays:
         """Run every step on inputs taken from `reference` ({tensor: array}), so that errors don't accumulate.
@@ -120,20 +165,25 @@ class Session:
         """
         self._check_open()
         results: Arrays = {}
-        for step in self._program.steps:
-            values = {name: self._from_reference(reference, step, name) for name in step.inputs}
-            if isinstance(step, NpuStep):
-                self._run_on_npu([step], values, step.outputs)
-            else:
-                values.update(self._run_on_cpu(step, values, ()))
-            results.update({name: values[name] for name in step.outputs})
+        with self._lanes.take() as lane:
+            for step in self._program.steps:
+                values = {name: self._from_reference(reference, step, name) for name in step.inputs}
+                if isinstance(step, NpuStep):
+                    self._run_on_npu(lane, [step], values, step.outputs)
+                else:
+                    values.update(self._run_on_cpu(lane, step, values, ()))
+                results.update({name: values[name] for name in step.outputs})
         return results
 
     def close(self) -> None:
-        """Release the device if this session opened it; closing twice is harmless."""
-        if not self._closed and self._owns_device:
-            self._device.close()
+        """Wait for the frames under way, then release the device if this session opened it; twice is harmless."""
+        if self._closed:
+            return
         self._closed = True
+        if os.getpid() != self._process:
+            return  # a forked child: all this belongs to the parent
+        self._workers.shutdown()
+        self._lanes.close(keep_first_device=not self._owns_device)
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +196,28 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("the session is closed; make a new one")
+        if os.getpid() != self._process:
+            raise DeviceError("the session was made before this process was forked; make a new one in the child")
+
+    def _run_and_give_back(self, lane: Lane, values: Arrays, extra: Collection[str]) -> Arrays:
+        try:
+            return self._run_frame(lane, values, extra)
+        finally:
+            self._lanes.give_back(lane)
+
+    def _run_frame(self, lane: Lane, values: Arrays, extra: Collection[str]) -> Arrays:
+        """One frame from checked inputs to outputs and the tensors of `extra`."""
+        inner = [name for name in extra if name not in self._entries]
+        wanted = {*self._program.outputs, *extra}
+        for on_npu, group in groupby(self._program.steps, key=lambda step: isinstance(step, NpuStep)):
+            steps = list(group)
+            if on_npu:
+                self._run_on_npu(lane, [step for step in steps if isinstance(step, NpuStep)], values, extra)
+            else:
+                for step in steps:
+                    assert isinstance(step, CpuStep)
+                    values.update(self._run_on_cpu(lane, step, values, inner))
+        return {name: values[name] for name in values if name in wanted}
 
     def _named_inputs(self, x: Inputs) -> Arrays:
         names = self._program.inputs
@@ -181,29 +253,29 @@ class Session:
                 raise ModelError(f"the model has no tensor {name!r} that can be fetched")
         return names
 
-    def _run_on_npu(self, steps: Sequence[NpuStep], values: Arrays, extra: Collection[str]) -> None:
+    def _run_on_npu(self, lane: Lane, steps: Sequence[NpuStep], values: Arrays, extra: Collection[str]) -> None:
         """Run consecutive steps; those that make a tensor of `extra` end a submission, so that it can be read."""
         made = {name for step in steps for name in step.outputs}
         for name in dict.fromkeys(name for step in steps for name in step.inputs if name not in made):
             if name in values:  # else an earlier run of steps left it on the device
-                self._loaded.ports[name].write(values[name])
+                lane.loaded.write(name, values[name])
         for part in _split_after(steps, extra):
-            self._loaded.run(part)
+            lane.loaded.run(part)
             for name in (name for name in part[-1].outputs if name in extra):
-                values[name] = self._loaded.ports[name].read()
+                values[name] = lane.loaded.read(name)
         for name in made & self._read_by_host - values.keys():
-            values[name] = self._loaded.ports[name].read()
+            values[name] = lane.loaded.read(name)
 
     @property
     def _read_by_host(self) -> set[str]:
         cpu_inputs = (name for step in self._program.steps if isinstance(step, CpuStep) for name in step.inputs)
         return {*self._program.outputs, *cpu_inputs}
 
-    def _run_on_cpu(self, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
+    def _run_on_cpu(self, lane: Lane, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
         given = [values[name] for name in step.inputs]
-        if step.name not in self._pieces:
-            self._pieces[step.name] = Piece(step.model, step.name)
-        piece = self._pieces[step.name]
+        if step.name not in lane.pieces:
+            lane.pieces[step.name] = Piece(step.model, step.name)
+        piece = lane.pieces[step.name]
         inside = [name for name in inner if name in _made_inside(step)]
         if inside:
             found = piece.tensors(given)

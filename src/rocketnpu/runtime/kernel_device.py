@@ -1,0 +1,161 @@
+"""What both kernel drivers share: buffers, the bytes that the host has touched, prebuilt submissions, one lock."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+
+from rocketnpu.errors import DeviceError
+from rocketnpu.hw import regcmd
+from rocketnpu.hw.sizes import align
+from rocketnpu.program.model import Program
+from rocketnpu.runtime.adapt import self_contained
+from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
+from rocketnpu.runtime.node import Node
+from rocketnpu.runtime.pool import Block, Pool
+
+CACHE_LINE_BYTES = 64
+"""Cache lines of the RK3588's CPU cores; ranges to synchronise are whole lines."""
+
+ADDRESS_END = 1 << 32
+"""Registers hold 32-bit addresses (hardware/README.md, Constants)."""
+
+WORD_BYTES = 8
+
+Prepared = TypeVar("Prepared")
+"""A driver's submission, built once for the parts it runs."""
+
+Parts: TypeAlias = tuple[tuple[tuple[Launch, ...], ...], ...]
+
+
+class KernelDevice(Device, Generic[Prepared]):
+    """One file descriptor of a driver: safe in threads, whose submissions take turns."""
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._lock = threading.RLock()
+        self._pool = Pool(self._create, self._destroy)
+        self._blocks: dict[Buffer, Block] = {}
+        self._dirty: dict[Buffer, tuple[int, int]] = {}
+        self._prepared: dict[Parts, Prepared] = {}
+
+    @property
+    def node(self) -> str:
+        """Path of the device node."""
+        return self._node.path
+
+    @property
+    def frames(self) -> int:
+        """See Device: the host packs one frame while the other runs."""
+        return 2
+
+    def adapt(self, program: Program) -> Program:
+        """See Device: incremental lists become full ones."""
+        return self_contained(program)
+
+    def allocate(self, size_bytes: int) -> Buffer:
+        """See Device."""
+        self._node.check()
+        with self._lock:
+            block = self._pool.take(size_bytes)
+            if block is None:
+                raise DeviceError(
+                    f"{self.node}: no memory for {size_bytes} bytes (ENOMEM): close other sessions, or use a "
+                    "smaller model"
+                )
+            if block.address + block.memory.size > ADDRESS_END:
+                raise DeviceError(
+                    f"{self.node}: the kernel gave address {block.address:#x} for {block.memory.size} bytes; the "
+                    "NPU's registers hold 32 bits: free memory that other sessions hold"
+                )
+            buffer = Buffer(block.address, block.memory[:size_bytes])
+            self._blocks[buffer] = block
+        self.host_writes(buffer, 0, size_bytes)  # its zeros
+        return buffer
+
+    def release(self, buffer: Buffer) -> None:
+        """See Device."""
+        with self._lock:
+            for parts in [parts for parts in self._prepared if buffer in _touched(parts[0][0][0])]:
+                self._discard(self._prepared.pop(parts))
+            self._dirty.pop(buffer, None)
+            self._pool.give(self._blocks.pop(buffer))
+
+    def host_writes(self, buffer: Buffer, start: int, stop: int) -> None:
+        """See Device. The bytes are flushed by the next submission that touches the buffer."""
+        first, last = self._dirty.get(buffer, (start, stop))
+        self._dirty[buffer] = (min(first, start), max(last, stop))
+
+    def submit(self, parts: Sequence[Part]) -> Timing:
+        """See Device."""
+        self._node.check()  # before the lock, which a fork may have left taken
+        key: Parts = tuple(tuple(tuple(chain) for chain in part if chain) for part in parts)
+        key = tuple(part for part in key if part)
+        if not key:
+            return Timing(0.0, 0.0)
+        with self._lock:
+            self._node.check()
+            if key not in self._prepared:
+                self._prepared[key] = self._prepare(key)
+            for buffer in _touched(key[0][0][0]):
+                if buffer in self._dirty:
+                    start, stop = self._dirty.pop(buffer)
+                    stop = min(align(stop, CACHE_LINE_BYTES), self._blocks[buffer].memory.size)
+                    self._flush(self._blocks[buffer], start // CACHE_LINE_BYTES * CACHE_LINE_BYTES, stop)
+            return self._run(self._prepared[key])
+
+    def close(self) -> None:
+        """See Device; waits for a submission under way in another thread."""
+        with self._lock:
+            self._node.close()
+            self._prepared.clear()
+            self._blocks.clear()
+
+    @abstractmethod
+    def _create(self, size_bytes: int) -> Block | None:
+        """A new zeroed buffer of whole pages; None when the kernel has no memory."""
+
+    @abstractmethod
+    def _destroy(self, block: Block) -> None:
+        """Give a buffer back to the kernel."""
+
+    @abstractmethod
+    def _flush(self, block: Block, start: int, stop: int) -> None:
+        """The host has written bytes start..stop; the device is about to use them."""
+
+    @abstractmethod
+    def _prepare(self, parts: Parts) -> Prepared:
+        """The driver's structures for parts without empty chains; all tasks have the same memory."""
+
+    def _discard(self, prepared: Prepared) -> None:
+        """The structures are not used any more."""
+
+    @abstractmethod
+    def _run(self, prepared: Prepared) -> Timing:
+        """Submit and wait."""
+
+
+def describe_launches(launches: Sequence[Launch]) -> str:
+    """The tasks of a job for a message: names of the first and the last, and what starts the first one."""
+    first = launches[0]
+    names = first.name if len(launches) == 1 else f"{first.name} ... {launches[-1].name}"
+    return f"{len(launches)} task{'s' if len(launches) > 1 else ''} ({names}); {describe_trigger(first)}"
+
+
+def describe_trigger(launch: Launch) -> str:
+    """Where a task's list is, and the blocks that its last entry starts."""
+    for buffer in launch.memory.reads:
+        offset = launch.address - buffer.address + WORD_BYTES * (launch.body_entries + regcmd.TRAILER_ENTRIES - 1)
+        if 0 <= offset <= buffer.data.size - WORD_BYTES:
+            word = int(buffer.data[offset : offset + WORD_BYTES].view(np.uint64)[0])
+            blocks = ", ".join(block.name for block in regcmd.enabled_blocks(regcmd.decode(word).value))
+            return f"list of {launch.name} at {launch.address:#x} starts {blocks or 'no block'}"
+    return f"list of {launch.name} at {launch.address:#x} is outside its memory"
+
+
+def _touched(launch: Launch) -> tuple[Buffer, ...]:
+    return (*launch.memory.reads, *launch.memory.writes)
