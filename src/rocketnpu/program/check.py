@@ -16,6 +16,9 @@ WORD_BYTES = 8
 ADDRESS_SPACE_BYTES = 1 << 32
 """Address registers hold 32 bits (hardware/registers.md)."""
 MAX_RANK = 8
+MAX_ZERO_POINT = 1 << 31
+NUMBER_KINDS = "iuf"
+"""numpy's kinds of the elements in device memory."""
 
 
 def check_program(program: Program, name: str = "the program") -> None:
@@ -64,13 +67,17 @@ def _tensor_problems(program: Program) -> Iterator[str]:
     for tensor in program.tensors:
         if len(tensor.shape) > MAX_RANK or any(size < 0 for size in tensor.shape):
             yield f"tensor {tensor.name} has the shape {tensor.shape}"
+        if any(abs(zero_point) > MAX_ZERO_POINT for zero_point in tensor.zero_points):
+            yield f"tensor {tensor.name} has a zero point beyond 32 bits"
         try:
-            itemsize = np.dtype(tensor.dtype).itemsize
-        except TypeError:
+            dtype = np.dtype(tensor.dtype)
+        except (TypeError, ValueError, SyntaxError):  # numpy parses names like "(2,3)i4"
             yield f"tensor {tensor.name} has the unknown data type {tensor.dtype!r}"
             continue
-        if tensor.cube is not None:
-            yield from _cube_problems(tensor, tensor.cube, itemsize, segments)
+        if tensor.cube is not None and dtype.kind not in NUMBER_KINDS:
+            yield f"tensor {tensor.name} has the data type {tensor.dtype}, which the device does not hold"
+        elif tensor.cube is not None:
+            yield from _cube_problems(tensor, tensor.cube, dtype.itemsize, segments)
     for name in (*program.inputs, *program.outputs):
         if name not in names:
             yield f"its input or output {name!r} is not in the tensor table"
@@ -82,6 +89,9 @@ def _cube_problems(tensor: TensorEntry, cube: Cube, itemsize: int, segments: dic
         return
     if min(cube.height, cube.width, cube.channels) < 1 or min(cube.pitch_atoms, cube.row_pitch_pixels) < 0:
         yield f"tensor {tensor.name} has an empty place on the device"
+        return
+    if max(cube.pitch_atoms, cube.row_pitch_pixels) >= ADDRESS_SPACE_BYTES:
+        yield f"tensor {tensor.name} has a pitch beyond the 4 GiB that the NPU can address"
         return
     elements = 1
     for size in tensor.shape:

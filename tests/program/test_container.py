@@ -1,0 +1,193 @@
+"""The .rnpu container: what it keeps, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import rocketnpu as rn
+from models import ModelBuilder
+from rocketnpu.program.container import decode_program, encode_program
+
+HEADER = struct.Struct("<4sIQ32s")
+
+
+def model_with_everything() -> tuple[bytes, list[Any]]:
+    """Steps on both sides, an alias, a dissolved tensor, per-channel operands, several tasks."""
+    model = ModelBuilder(seed=1)
+    x = model.conv2d(model.input((1, 8, 8, 3), "int8"), 20, per_channel=True)
+    x = model.add(x, model.softmax(x))
+    x = model.reshape(x, (1, 4, 16, 20))
+    x = model.depthwise(x, multiplier=2)
+    flat = model.reshape(x, (1, 4 * 16 * 40))
+    return model.build(model.fully_connected(flat, 7)), model.random_inputs()
+
+
+DATA, INPUTS = model_with_everything()
+PROGRAM = rn.compile(DATA)
+FILE = encode_program(PROGRAM)
+
+
+def pack(body: Any) -> bytes:
+    """A file with this body and the checksum that belongs to it."""
+    content = body if isinstance(body, bytes) else msgspec.msgpack.encode(body)
+    return HEADER.pack(b"RNPU", 1, len(content), hashlib.sha256(content).digest()) + content
+
+
+def test_a_program_survives_the_file() -> None:
+    assert decode_program(FILE) == PROGRAM
+
+
+def test_the_file_depends_on_the_program_alone() -> None:
+    assert encode_program(rn.compile(DATA)) == FILE
+    assert encode_program(decode_program(FILE)) == FILE
+
+
+def test_a_loaded_program_gives_the_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "model.rnpu"
+    PROGRAM.save(path)
+    with rn.Session(PROGRAM) as fresh, rn.Session(path) as loaded:
+        first, second = fresh.run(INPUTS, fetch="all"), loaded.run(INPUTS, fetch="all")
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_every_truncation_is_refused() -> None:
+    for length in [*range(200), *range(200, len(FILE), max(1, len(FILE) // 300)), len(FILE) - 1]:
+        with pytest.raises(rn.ModelError):
+            decode_program(FILE[:length])
+
+
+def test_anything_after_the_end_is_refused() -> None:
+    with pytest.raises(rn.ModelError, match="damaged"):
+        decode_program(FILE + b"\0")
+
+
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(st.integers(0, 8 * len(FILE) - 1))
+def test_a_flipped_bit_anywhere_is_refused(bit: int) -> None:
+    spoilt = bytearray(FILE)
+    spoilt[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(rn.ModelError):
+        decode_program(bytes(spoilt))
+
+
+def test_every_bit_of_the_header_counts() -> None:
+    for bit in range(8 * HEADER.size):
+        spoilt = bytearray(FILE)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(rn.ModelError):
+            decode_program(bytes(spoilt))
+
+
+def test_a_foreign_version_is_named() -> None:
+    spoilt = bytearray(FILE)
+    spoilt[4:8] = struct.pack("<I", 77)
+    with pytest.raises(rn.ModelError, match="version 77; this release reads version 1"):
+        decode_program(bytes(spoilt), "old.rnpu")
+
+
+def test_other_files_are_not_programs(tmp_path: Path) -> None:
+    path = tmp_path / "model.rnpu"
+    path.write_bytes(DATA)
+    with pytest.raises(rn.ModelError, match=r"model\.rnpu is not a compiled program"):
+        rn.load(path)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x93\x01\x02\x03", b"\xdf" + b"\xff" * 8, b"\x91" * 5000, b"\x80"])
+def test_bodies_that_are_no_program_are_refused(body: bytes) -> None:
+    with pytest.raises(rn.ModelError):
+        decode_program(pack(body))
+
+
+def tree() -> Any:
+    """The body as plain lists, dicts and scalars."""
+    return msgspec.msgpack.decode(FILE[HEADER.size :])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value of the tree."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found += places(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += places(item, (*path, index))
+    return found
+
+
+def replaced(path: tuple[Any, ...], value: Any) -> bytes:
+    """The file with one value exchanged and a right checksum."""
+    body = tree()
+    target = body
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return pack(body)
+
+
+def fields(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The path without list positions, so that each field gets its share of the examples."""
+    return tuple(key for key in path if not isinstance(key, int))
+
+
+PLACES: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+for found_path in places(tree()):
+    PLACES.setdefault(fields(found_path), []).append(found_path)
+
+STRANGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 40),
+    st.sampled_from([2**15, 2**31, 2**32 - 16, 2**32, 2**63, 2**64 - 1, -(2**63), 0.5, float("nan"), float("inf")]),
+    st.sampled_from(["", "constants", "commands", "activations", "conv_2d", "nothing", "npu", "cpu", "int8", "uint8"]),
+    st.sampled_from(["O", "float64", "V0", "S0", "M8", "(2,", "i4,i4", "int16", "NCHW", b"", b"TFL3" * 5]),
+    st.lists(st.integers(-1, 9), max_size=4),
+    st.just({}),
+)
+
+
+DANGEROUS = {
+    ("tensors", 0, "dtype"): "O",
+    ("tensors", 2, "dtype"): "M8[s]",
+    ("tensors", 6, "dtype"): "(2,",
+    ("tensors", 0, "cube", "pitch_atoms"): 2**63,
+    ("tensors", 0, "zero_points", 0): 2**64 - 1,
+    ("tensors", 1, "cube", "offset_bytes"): -16,
+    ("tasks", 0, "first_word"): 2**40,
+    ("relocations", 0, "word"): -1,
+    ("relocations", 0, "addend_bytes"): 2**33,
+    ("segments", 0, "size_bytes"): 2**40,
+}
+"""Values that would read or write outside a buffer, or make numpy raise what is no error of the package."""
+
+
+@pytest.mark.parametrize("path", DANGEROUS, ids=str)
+def test_values_that_lead_outside_the_program_are_refused(path: tuple[Any, ...]) -> None:
+    with pytest.raises(rn.ModelError, match="inconsistent"):
+        decode_program(replaced(path, DANGEROUS[path]))
+
+
+@settings(derandomize=True, max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_file_with_one_wrong_value_is_refused_or_harmless(data: st.DataObject) -> None:
+    """Harmless: it loads and runs, or fails with one of the package's own errors; never with any other."""
+    path = data.draw(st.sampled_from(PLACES[data.draw(st.sampled_from(sorted(PLACES, key=str)))]))
+    spoilt = replaced(path, data.draw(STRANGE))
+    with contextlib.suppress(rn.Error):
+        program = decode_program(spoilt)
+        if sum(segment.size_bytes for segment in program.segments) < 1 << 28:
+            with rn.Session(program) as session:
+                inputs = [np.zeros(info.shape, info.dtype) for info in session.inputs]
+                session.run(inputs, fetch="all")
