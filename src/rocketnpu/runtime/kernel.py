@@ -33,8 +33,8 @@ class Kernel(Protocol):
         """Shared writable memory, shape [length]; unmapped with the last array that shows it."""
         ...
 
-    def monotonic_ns(self) -> int:
-        """CLOCK_MONOTONIC as the kernel's timeouts see it; an emulated kernel counts the time of its device."""
+    def device_time_ns(self) -> int:
+        """The time that the drivers' watchdogs count: CLOCK_MONOTONIC, which an emulated device stops to compute."""
         ...
 
     def listdir(self, path: str) -> list[str]:
@@ -80,7 +80,7 @@ class LinuxKernel:
         """See Kernel."""
         return np.frombuffer(mmap.mmap(fd, length, offset=offset), np.uint8)
 
-    def monotonic_ns(self) -> int:
+    def device_time_ns(self) -> int:
         """See Kernel."""
         return time.monotonic_ns()
 

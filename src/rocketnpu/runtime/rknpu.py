@@ -159,7 +159,7 @@ class RknpuDevice(KernelDevice[_Submission]):
         self._destroy(prepared.task_array)
 
     def _run(self, prepared: _Submission) -> Timing:
-        start = self._kernel.monotonic_ns()
+        start = self._kernel.device_time_ns()
         device_ns = 0
         self._stale.update(prepared.memory.writes)
         for submit, about in zip(prepared.submits, prepared.descriptions, strict=True):
@@ -172,5 +172,5 @@ class RknpuDevice(KernelDevice[_Submission]):
             if submit.task_counter != submit.task_number:
                 raise DeviceError(f"{self.node}: the driver ended after {submit.task_counter} of {about}")
             device_ns += submit.hw_elapse_time
-        total_ns = self._kernel.monotonic_ns() - start
+        total_ns = self._kernel.device_time_ns() - start
         return Timing(max(total_ns - device_ns, 0) / NANOSECONDS, device_ns / NANOSECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,7 +161,7 @@ class RocketDevice(KernelDevice[_Job]):
         return (ctypes.c_uint32 * len(buffers))(*(self._blocks[buffer].handle for buffer in buffers))
 
     def _run(self, prepared: _Job) -> Timing:
-        start = self._kernel.monotonic_ns()
+        start = self._kernel.device_time_ns()
         for buffer in prepared.memory.writes:
             self._unfinished[buffer] = prepared
         try:
@@ -168,9 +169,9 @@ class RocketDevice(KernelDevice[_Job]):
         except DeviceError:
             self._finished(prepared)
             raise
-        submitted = self._kernel.monotonic_ns()
+        submitted = self._kernel.device_time_ns()
         self._wait(prepared)
-        end = self._kernel.monotonic_ns()
+        end = self._kernel.device_time_ns()
         if end - submitted >= WATCHDOG_NS:
             raise DeviceTimeout(
                 f"{self.node}: {(end - submitted) / NANOSECONDS:.2f} s for {prepared.description}: the "
@@ -192,8 +193,8 @@ class RocketDevice(KernelDevice[_Job]):
             self._unfinished.pop(buffer, None)
 
     def _prepare_for_host(self, buffer: Buffer, about: str) -> None:
-        """PREP_BO: an absolute deadline, in the kernel's own time."""
-        deadline = self._kernel.monotonic_ns() + round(self._wait_seconds * NANOSECONDS)
+        """PREP_BO, whose deadline is an absolute CLOCK_MONOTONIC time."""
+        deadline = time.monotonic_ns() + round(self._wait_seconds * NANOSECONDS)
         argument = rocket.PrepBo(handle=self._blocks[buffer].handle, timeout_ns=deadline)
         expected = (errno.ETIMEDOUT, errno.EBUSY)  # EBUSY: the deadline has passed before the call
         number = self._node.request(rocket.PREP_BO, argument, about, expected)
