@@ -1,6 +1,6 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
-place (flatten, constraints, lower, requantize, tile) -> steps -> allocate -> emit
+place (flatten, constraints, lower, requantize, tile) -> image_input -> steps -> allocate -> emit
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from rocketnpu.compiler.allocate import allocate
 from rocketnpu.compiler.emit import emit, emit_opaque
+from rocketnpu.compiler.image_input import with_image_inputs
 from rocketnpu.compiler.place import place
 from rocketnpu.compiler.steps import group_steps, lifetimes
 from rocketnpu.errors import CompileError
@@ -34,7 +35,7 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     if opaque is not None:
         return emit_opaque(name, replace(graph, opaque=opaque))
     placed, dissolved = place(graph, keep)
-    steps = group_steps(graph, placed)
+    steps = group_steps(graph, with_image_inputs(graph, placed))
     arena = allocate(lifetimes(graph, steps))
     return emit(name, graph, steps, arena, dissolved)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
 from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
 from rocketnpu.compiler.emit_addition import emit_addition
 from rocketnpu.compiler.emit_convolution import emit_convolution
-from rocketnpu.compiler.lowered import cube_shape
+from rocketnpu.compiler.lowered import cube_shape, image_row_pitch
 from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution
 from rocketnpu.compiler.steps import StepPlan, storage
 from rocketnpu.ir import Graph
@@ -32,6 +33,12 @@ def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, disso
     owner = storage(steps)
     places = {tensor: Address(ACTIVATIONS, arena.offsets[place]) for tensor, place in owner.items()}
     commands, pool = CommandSegment(), ConstantPool()
+    images = {
+        plan.form.input
+        for step in steps
+        for plan in step.plans
+        if isinstance(plan, PlannedConvolution) and plan.form.image_input
+    }
     emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
     words = commands.words()
     content = pool.content()
@@ -45,7 +52,7 @@ def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, disso
         relocations=tuple(commands.relocations),
         tasks=tuple(commands.tasks),
         steps=emitted,
-        tensors=tuple(_entry(graph, tensor, places) for tensor in _visible(graph, emitted)),
+        tensors=tuple(_entry(graph, tensor, places, images) for tensor in _visible(graph, emitted)),
         inputs=graph.inputs,
         outputs=graph.outputs,
         dissolved=dissolved,
@@ -99,12 +106,14 @@ def _visible(graph: Graph, steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _entry(graph: Graph, name: str, places: Mapping[str, Address]) -> TensorEntry:
+def _entry(graph: Graph, name: str, places: Mapping[str, Address], images: Collection[str] = ()) -> TensorEntry:
     tensor = graph.tensors[name]
     grid, cube = tensor.quantization, None
     if name in places:
         shape, place = cube_shape(tensor), places[name]
         cube = Cube(place.segment, place.offset_bytes, shape.height, shape.width, shape.channels, shape.pixels)
+        if name in images:
+            cube = replace(cube, dense=True, row_pitch_pixels=image_row_pitch(shape))
     return TensorEntry(
         name=name,
         shape=tensor.shape,

@@ -11,7 +11,7 @@ import numpy as np
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.constants import ConstantPool
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, image_row_pitch
 from rocketnpu.compiler.requantize import Requantization
 from rocketnpu.compiler.tile import Tile, kernel_bytes, stored_input_channels, weight_bytes
 from rocketnpu.hw import cbuf, limits
@@ -34,6 +34,8 @@ ALGO_ADD = 2
 USE_BIAS = 1
 USE_BIAS_OW_MUL = 7
 OUTPUT_TO_MEMORY = 2
+IMAGE_FORMAT_BASE = 7
+"""ARGB_IN is 7 + channels (hardware/registers.md, CNA)."""
 GROUP_ROWS = 4
 """Without GROUP_LINE_OFF, LINE_STRIDE spans four rows (hardware/layouts.md)."""
 
@@ -74,7 +76,11 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
     first_plane = (conv.first_input_channel + (tile.c0 if conv.depthwise else 0)) // ATOM_CHANNELS
     mode = CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT
     grains = min(height + conv.kernel_h + tile.pad_top, limits.MAX_FEATURE_GRAINS)
-    task.set(CNA.CONV_CON1, CONV_MODE=mode)
+    if conv.image_input:
+        dense = IMAGE_FORMAT_BASE + conv.input_channels
+        task.set(CNA.CONV_CON1, CONV_MODE=mode, ARGB_IN=dense, NONALIGN_DMA=1, GROUP_LINE_OFF=1)
+    else:
+        task.set(CNA.CONV_CON1, CONV_MODE=mode)
     task.set(CNA.CONV_CON2, FEATURE_GRAINS=grains)
     task.set(
         CNA.CONV_CON3,
@@ -98,17 +104,24 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
         WEIGHT_KERNELS=1 if conv.depthwise else align(channels, 2),
     )
     task.set(CNA.CBUF_CON0, WEIGHT_BANK=tile.weight_banks, DATA_BANK=tile.data_banks)
-    task.set(CNA.CBUF_CON1, DATA_ENTRIES=cbuf.data_entries_per_row(width, stored))
+    entries = cbuf.image_entries(width, height) if conv.image_input else cbuf.data_entries_per_row(width, stored)
+    task.set(CNA.CBUF_CON1, DATA_ENTRIES=entries)
     task.set(CNA.CVT_CON0, DATA_SIGN=1, CVT_TYPE=1, CVT_BYPASS=1)
     for number in range(4):
         task.set(CNA[f"CVT_CON{number + 1}"], **{f"CVT_SCALE{number}": CVT_SCALE_BYPASSED})
     task.set(CNA.PAD_CON0, PAD_LEFT=tile.pad_left, PAD_TOP=tile.pad_top)
     task.set(CNA.PAD_CON1, PAD_VALUE=(conv.input_zero_point & 0xFF) * 0x01010101)
-    start = tile.input_y0 * shape.width + tile.input_x0
-    task.point(CNA.FEATURE_DATA_ADDR, data + (first_plane * shape.pixels + start) * ATOM_BYTES)
     task.set(CNA.DMA_CON0, WEIGHT_BURST_LEN=BURST_16, DATA_BURST_LEN=BURST_16)
-    task.set(CNA.DMA_CON1, LINE_STRIDE=GROUP_ROWS * shape.width)
-    task.set(CNA.DMA_CON2, SURF_STRIDE=shape.pixels - GROUP_ROWS * shape.width)
+    if conv.image_input:
+        pitch = image_row_pitch(shape)
+        task.point(CNA.FEATURE_DATA_ADDR, data + tile.input_y0 * pitch * shape.channels)
+        task.set(CNA.DMA_CON1, LINE_STRIDE=pitch)
+        task.set(CNA.DMA_CON2, SURF_STRIDE=pitch * (shape.height - 1))
+    else:
+        start = tile.input_y0 * shape.width + tile.input_x0
+        task.point(CNA.FEATURE_DATA_ADDR, data + (first_plane * shape.pixels + start) * ATOM_BYTES)
+        task.set(CNA.DMA_CON1, LINE_STRIDE=GROUP_ROWS * shape.width)
+        task.set(CNA.DMA_CON2, SURF_STRIDE=shape.pixels - GROUP_ROWS * shape.width)
     task.set(CNA.FC_DATA_SIZE0, DMA_WIDTH=width, DMA_HEIGHT=height)
     task.set(CNA.FC_DATA_SIZE1, DMA_CHANNEL=stored)
     task.point(CNA.DCOMP_ADDR0, weights)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.sizes import align
 from rocketnpu.ir import Tensor
 
 ATOM_CHANNELS = ATOM_BYTES
@@ -50,6 +51,11 @@ def cube_shape(tensor: Tensor) -> CubeShape:
     return CubeShape(height, width, channels)
 
 
+def image_row_pitch(shape: CubeShape) -> int:
+    """Pixels from row to row of a dense image: the vendor's pitch, which puts every row on a 16-byte address."""
+    return align(shape.width, ATOM_BYTES)
+
+
 @dataclass(frozen=True)
 class Window:
     """Half-open ranges of output rows and columns."""
@@ -80,7 +86,8 @@ class Convolution:
     `depthwise`.
     weight_zero_points, bias: int64 (OC,); gains: float64 (OC,), s_in * s_w / s_out. Input channels are read from
     `first_input_channel` on, output channels written from `first_output_channel` on (multiples of 16 and 32).
-    low and high bound the result in the output's int8 grid.
+    low and high bound the result in the output's int8 grid. `image_input` says that the input is dense pixels of 1 to 4
+    channels, rows a whole number of 16 pixels apart, and not a feature cube.
     """
 
     input: str
@@ -106,6 +113,7 @@ class Convolution:
     rounding: Rounding = Rounding.TWICE
     first_input_channel: int = 0
     first_output_channel: int = 0
+    image_input: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:

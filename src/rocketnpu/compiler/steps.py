@@ -12,7 +12,7 @@ from itertools import groupby
 
 from rocketnpu.compiler.allocate import Lifetime
 from rocketnpu.compiler.emit_convolution import aligned_channels
-from rocketnpu.compiler.lowered import ATOM_CHANNELS
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, image_row_pitch
 from rocketnpu.compiler.place import Placed, Planned, PlannedAlias, PlannedConvolution
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.sizes import align
@@ -114,6 +114,8 @@ def _size_bytes(plan: Planned, name: str) -> int:
     form = plan.form
     shape = form.output_shape if name == form.output else form.input_shape
     channels = shape.channels
+    if isinstance(plan, PlannedConvolution) and name == plan.form.input and plan.form.image_input:
+        return shape.height * image_row_pitch(shape) * channels
     if name == form.output and isinstance(plan, PlannedConvolution):
         written = (tile.c0 + aligned_channels(plan.form, tile) for tile in plan.tiles)
         channels = max(channels, plan.form.first_output_channel + max(written))

@@ -7,7 +7,8 @@ Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
 2. Rows are cut first, in bands of equal height; columns only where the fewest rows do not fit; channels in multiples of
    32 (64 for depthwise).
 3. Strides beyond the field are not needed where a tile has one output along that axis.
-4. Among the legal ways the one with the lowest cost wins: DRAM bytes at the vendor's bandwidth, plus a fixed cost a
+4. A dense image (hardware/layouts.md, First layer) is cut in rows only, since a tile must start on a 16-byte address.
+5. Among the legal ways the one with the lowest cost wins: DRAM bytes at the vendor's bandwidth, plus a fixed cost a
    task.
 """
 
@@ -133,16 +134,32 @@ def _legal_width(conv: Convolution, columns: int) -> bool:
 def _rows_that_fit(conv: Convolution, channels: int, columns: int, weight_banks: int) -> int:
     """The most output rows whose input rows fit the banks that weights leave, and the size fields; 0 if none."""
     span = min(conv.input_shape.width, (columns - 1) * conv.stride_w + conv.reach_w)
-    entries = cbuf.data_entries_per_row(span, stored_input_channels(conv, channels))
-    if entries > limits.MAX_DATA_ENTRIES:
-        return 0
     banks = cbuf.BANKS - weight_banks - cbuf.slack_banks(span)
-    input_rows = min(cbuf.rows_that_fit(entries, banks), limits.MAX_CONV_INPUT, _grain_rows(conv))
+    capacity = _input_rows_that_fit(conv, channels, span, banks)
+    input_rows = min(capacity, limits.MAX_CONV_INPUT, _grain_rows(conv))
     if input_rows >= conv.input_shape.height and conv.stride_h <= limits.MAX_CONV_STRIDE:
         return conv.window.y1 - conv.window.y0
     if input_rows < conv.reach_h:
         return 0
     return 1 if conv.stride_h > limits.MAX_CONV_STRIDE else (input_rows - conv.reach_h) // conv.stride_h + 1
+
+
+def _input_rows_that_fit(conv: Convolution, channels: int, span: int, banks: int) -> int:
+    if conv.image_input:
+        # DATA_ENTRIES counts the whole tile here, and columns stay uncut: a tile must start on a 16-byte address.
+        if span < conv.input_shape.width:
+            return 0
+        rows = cbuf.image_rows_that_fit(span, conv.input_channels, banks)
+        return min(rows, limits.MAX_DATA_ENTRIES // cbuf.image_entries(span, 1))
+    entries = cbuf.data_entries_per_row(span, stored_input_channels(conv, channels))
+    return 0 if entries > limits.MAX_DATA_ENTRIES else cbuf.rows_that_fit(entries, banks)
+
+
+def _data_banks(conv: Convolution, channels: int, columns: int, rows: int) -> int:
+    if conv.image_input:
+        return cbuf.image_data_banks(columns, rows, conv.input_channels)
+    entries = cbuf.data_entries_per_row(columns, stored_input_channels(conv, channels))
+    return cbuf.data_banks(entries, rows) + cbuf.slack_banks(columns)
 
 
 def _grain_rows(conv: Convolution) -> int:
@@ -176,8 +193,7 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
         raise ConstraintError("padding before the first row and column is at most 15")
     y0, y1 = max(top, 0), min(bottom, conv.input_shape.height)
     x0, x1 = max(left, 0), min(right, conv.input_shape.width)
-    entries = cbuf.data_entries_per_row(x1 - x0, stored_input_channels(conv, c1 - c0))
-    data_banks = min(cbuf.data_banks(entries, y1 - y0) + cbuf.slack_banks(x1 - x0), cbuf.BANKS - least_weight_banks)
+    data_banks = min(_data_banks(conv, c1 - c0, x1 - x0, y1 - y0), cbuf.BANKS - least_weight_banks)
     return Tile(
         window=window,
         c0=c0,
@@ -196,4 +212,5 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
 def _tile_cost_bytes(conv: Convolution, part: Tile) -> int:
     channels = part.c1 - part.c0
     pixels = (part.input_y1 - part.input_y0) * (part.input_x1 - part.input_x0)
-    return TASK_OVERHEAD_BYTES + pixels * stored_input_channels(conv, channels) + weight_bytes(conv, channels)
+    pixel_bytes = conv.input_channels if conv.image_input else stored_input_channels(conv, channels)
+    return TASK_OVERHEAD_BYTES + pixels * pixel_bytes + weight_bytes(conv, channels)

@@ -1,0 +1,51 @@
+"""A pass over placed operators: the model's input image stays dense where only convolutions read it.
+
+1. An input of 1 to 4 channels that only direct convolutions over all its channels read is stored as dense pixels,
+   which the chip's image mode takes (hardware/layouts.md, First layer): the host need not spread it to 16 channels.
+2. If one of its readers cannot be tiled that way, it stays a feature cube for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.place import Placed, PlannedConvolution
+from rocketnpu.compiler.tile import tile
+from rocketnpu.hw.limits import MAX_IMAGE_CHANNELS
+from rocketnpu.ir import Graph
+
+
+def with_image_inputs(graph: Graph, placed: Sequence[Placed]) -> tuple[Placed, ...]:
+    """The same operators, with dense inputs where both rules allow it."""
+    result = list(placed)
+    for name in graph.inputs:
+        readers = {index: item for index, item in enumerate(result) if name in item.operator.inputs and item.plan}
+        dense = {index: _reading_image(item, name) for index, item in readers.items()}
+        planned = {index: item for index, item in dense.items() if item is not None}
+        if name not in graph.outputs and len(planned) == len(dense):
+            for index, item in planned.items():
+                result[index] = item
+    return tuple(result)
+
+
+def _reading_image(item: Placed, name: str) -> Placed | None:
+    """The operator with `name` as a dense image, None if it cannot read it so."""
+    if len(item.plan) != 1 or not isinstance(item.plan[0], PlannedConvolution):
+        return None
+    plan = item.plan[0]
+    conv = plan.form
+    reads_all = conv.input_channels == conv.input_shape.channels <= MAX_IMAGE_CHANNELS
+    if (
+        conv.input != name
+        or conv.depthwise
+        or not reads_all
+        or min(conv.input_shape.height, conv.input_shape.width) == 1
+    ):
+        return None
+    dense = replace(conv, image_input=True)
+    try:
+        return replace(item, plan=(replace(plan, form=dense, tiles=tile(dense)),))
+    except ConstraintError:
+        return None
