@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rocketnpu.emulator import tiles
-from rocketnpu.errors import DeviceError
-from rocketnpu.hw import arithmetic
+from rocketnpu.errors import DeviceError, DeviceTimeout
+from rocketnpu.hw import arithmetic, regcmd
 from rocketnpu.hw.layouts import (
     ChannelOperands,
     DenseImage,
@@ -20,10 +20,10 @@ from rocketnpu.hw.layouts import (
     pack_depthwise_weights,
     pack_direct_weights,
 )
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
+from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, Register
 from rocketnpu.hw.sizes import align
 
-from .npu_programs import BASE, Board, Conv, Writes, changed
+from .npu_programs import BASE, Board, Conv, Writes, body, changed
 
 Ints = NDArray[np.int64]
 
@@ -527,12 +527,12 @@ DMA_UNITS = {
 
 
 @pytest.mark.parametrize("register", DMA_UNITS, ids=DMA_UNITS.values())
-def test_an_address_outside_the_mapping_names_core_task_unit_and_size(register: object) -> None:
+def test_an_address_outside_the_mapping_names_core_task_unit_and_size(register: Register) -> None:
     board = Board()
     conv = _small(board, bias_use=1, bias=board.place(np.zeros(32, np.int32)))
     end = BASE + board.chip.memory.size - 16
-    with pytest.raises(DeviceError, match=rf"core 0, task 0: {DMA_UNITS[register]}: .* bytes in 0x004ffff0"):  # type: ignore[index]
-        board.run((conv.writes() | {register: end}, conv.task()[1]))  # type: ignore[dict-item]
+    with pytest.raises(DeviceError, match=rf"core 0, task 0: {DMA_UNITS[register]}: .* bytes in 0x004ffff0"):
+        board.run((conv.writes() | {register: end}, conv.task()[1]))
     assert not board.bytes_at(conv.target, 512).any()
     assert not board.bytes_at(end, 16).any()
 
@@ -549,10 +549,80 @@ REFUSED = {
 
 @pytest.mark.parametrize(("register", "fields", "names"), REFUSED.values(), ids=REFUSED)
 def test_states_that_silicon_gets_wrong_are_refused_by_name(
-    register: object, fields: dict[str, int], names: str
+    register: Register, fields: dict[str, int], names: str
 ) -> None:
     board = Board()
     conv = _small(board)
     with pytest.raises(DeviceError, match=rf"core 0, task 0: .*{names}"):
-        board.run((changed(conv.writes(), register, **fields), conv.task()[1]))  # type: ignore[arg-type]
+        board.run((changed(conv.writes(), register, **fields), conv.task()[1]))
     assert not board.bytes_at(conv.target, 512).any()
+
+
+HANGS = {
+    "a partial channel group": {
+        CORE.DATAOUT_SIZE_1: {"DATAOUT_CHANNEL": 15},
+        DPU.DATA_CUBE_CHANNEL: {"CHANNEL": 15, "ORIG_CHANNEL": 15},
+        DPU.WDMA_SIZE_0: {"CHANNEL_WDMA": 15},
+        DPU_RDMA.RDMA_DATA_CUBE_CHANNEL: {"CHANNEL": 15},
+    },
+    "the depthwise writer": {DPU.BS_OW_CFG: {"SIZE_E_0": 3, "SIZE_E_1": 3, "SIZE_E_2": 3}},
+    "a reader without a use": {DPU_RDMA.RDMA_FEATURE_MODE_CFG: {"MRDMA_DISABLE": 0}},
+    "gated MACs": {CORE.MAC_GATING: {"SLCG_OP_EN": 0}},
+}
+
+
+@pytest.mark.parametrize("changes", HANGS.values(), ids=HANGS)
+def test_what_hangs_on_silicon_times_out(changes: dict[Register, dict[str, int]]) -> None:
+    """hardware/convolution.md, Must not emit."""
+    board = Board()
+    conv = _small(board)
+    writes = conv.writes()
+    for register, fields in changes.items():
+        writes = changed(writes, register, **fields)
+    with pytest.raises(DeviceTimeout, match="core 0, task 0: the task never completes"):
+        board.run((writes, conv.task()[1]))
+
+
+def test_multi_core_bits_are_accepted() -> None:
+    """CONV_CON2[31:28] and REGISTER_AMOUNTS[31:16] are non-zero in the vendor's multi-core lists; effect unknown."""
+    board = Board()
+    conv = _small(board)
+    entries = body(changed(conv.writes(), CNA.CONV_CON2, MULTI_CORE_MODE=2))
+    words = np.array([*entries, *regcmd.trailer(0, 0, conv.task()[1], cores=3)], "<u8")
+    board.chip.run(board.place(words), 1, body_entries=len(entries))
+    assert (board.bytes_at(conv.target, 512) == 16).all()
+
+
+@pytest.mark.parametrize(("round_type", "expected"), [(0, 8), (1, 9)])
+def test_the_accumulator_shift_rounds_half_to_even_or_up(round_type: int, expected: int) -> None:
+    """17 / 2 (hardware/dpu.md, CLIP_TRUNCATE, TRM only)."""
+    board = Board()
+    conv = _small(board)
+    board.bytes_at(conv.features, 256)[::16] = 2
+    writes = changed(conv.writes(), CORE.CLIP_TRUNCATE, CLIP_TRUNCATE=1, ROUND_TYPE=round_type)
+    board.run((writes, conv.task()[1]))
+    assert set(board.bytes_at(conv.target, 512).tolist()) == {expected}
+
+
+def test_weights_may_exceed_their_banks_and_stream() -> None:
+    rng = np.random.default_rng(10)
+    board = Board()
+    x, weights = _random(rng, (4, 4, 256)), _random(rng, (64, 3, 3, 256))
+    conv = Conv(
+        height=4,
+        width=4,
+        channels=256,
+        outputs=64,
+        out_height=2,
+        out_width=2,
+        features=board.place(FeatureCube(4, 4, 256).pack(x)),
+        weights=board.place(pack_direct_weights(weights)),
+        target=board.reserve(4 * 64 * 4),
+        kernel=(3, 3),
+    )
+    writes = _raw(conv.writes())
+    board.run((changed(writes, CNA.CBUF_CON0, WEIGHT_BANK=3), conv.task()[1]))
+    expected = _definition(x.astype(np.int64), weights.astype(np.int64), conv, np.zeros(256, np.int8))
+    np.testing.assert_array_equal(board.cube_at(conv.target, FeatureCube(2, 2, 64, 0, 4), np.int32), expected)
+    with pytest.raises(DeviceError, match="stream"):
+        board.run((changed(writes, CNA.CBUF_CON0, WEIGHT_BANK=2), conv.task()[1]))
