@@ -1,0 +1,33 @@
+"""From the model's operators to the NPU's own: each becomes one or more forms of `lowered`; a file for each family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
+from rocketnpu.compiler.lower.elementwise import lower_add
+from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
+from rocketnpu.compiler.lower.shape import lower_reshape
+from rocketnpu.compiler.lowered import Lowered
+from rocketnpu.ir import Graph, Operator
+
+__all__ = ["lower"]
+
+
+def lower(graph: Graph, op: Operator) -> tuple[Lowered, ...]:
+    """The NPU form of an operator that has passed `constraints.check`; ConstraintError if its sizes rule it out."""
+    return tuple(_LOWERINGS[op.kind](graph, op))
+
+
+_LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(
+    {
+        "CONV_2D": lower_conv,
+        "DEPTHWISE_CONV_2D": lower_depthwise,
+        "FULLY_CONNECTED": lower_fully_connected,
+        "ADD": lower_add,
+        "AVERAGE_POOL_2D": lower_average_pool,
+        "MEAN": lower_mean,
+        "RESHAPE": lower_reshape,
+    }
+)

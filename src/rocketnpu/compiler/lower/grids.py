@@ -1,0 +1,92 @@
+"""What lowering asks of tensors: scales and zero points on the device, activation bounds, padding, rounding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.lowered import (
+    CubeShape,
+    Rounding,
+)
+from rocketnpu.ir import (
+    Activation,
+    ConvOptions,
+    Graph,
+    Padding,
+    PoolOptions,
+    Tensor,
+)
+
+SIGN_FLIP = 128
+"""A uint8 tensor is stored as value - 128."""
+
+
+def scale_of(tensor: Tensor) -> float:
+    """Scale of a per-tensor grid."""
+    assert tensor.quantization is not None
+    return float(tensor.quantization.scales[0])
+
+
+def zero_point_of(tensor: Tensor) -> int:
+    """Zero point of a per-tensor grid in the device's int8 domain."""
+    assert tensor.quantization is not None
+    return int(tensor.quantization.zero_points[0]) - (SIGN_FLIP if tensor.dtype == np.uint8 else 0)
+
+
+def activation_bounds(activation: Activation, output: Tensor) -> tuple[int, int]:
+    """The activation's range on the output's int8 grid, as TFLite computes it."""
+    scale, zero = scale_of(output), zero_point_of(output)
+    real = {
+        Activation.RELU: (0.0, None),
+        Activation.RELU6: (0.0, 6.0),
+        Activation.RELU_N1_TO_1: (-1.0, 1.0),
+    }.get(activation, (None, None))
+    low = -128 if real[0] is None else max(-128, zero + _steps(real[0], scale))
+    high = 127 if real[1] is None else min(127, zero + _steps(real[1], scale))
+    return low, high
+
+
+def _steps(real: float, scale: float) -> int:
+    """real / scale in TFLite's arithmetic: float32, ties away from zero."""
+    quotient = float(np.float32(real) / np.float32(scale))
+    return int(math.copysign(math.floor(abs(quotient) + 0.5), quotient))
+
+
+def as_int8(weights: Tensor) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """A constant's values and zero points in the int8 domain."""
+    assert weights.data is not None
+    assert weights.quantization is not None
+    flip = SIGN_FLIP if weights.dtype == np.uint8 else 0
+    values = (weights.data.astype(np.int16) - flip).astype(np.int8)
+    return values, weights.quantization.zero_points - flip
+
+
+def per_output(values: NDArray[np.generic], channels: int) -> NDArray[np.generic]:
+    """One value for each output channel."""
+    return np.broadcast_to(values, (channels,))
+
+
+def gains_of(found_scales: NDArray[np.float64], data: Tensor, output: Tensor, channels: int) -> NDArray[np.float64]:
+    """Output steps for each unit of the accumulator, per output channel: s_in * s_w / s_out."""
+    return np.broadcast_to(found_scales * scale_of(data) / scale_of(output), (channels,)).astype(np.float64)
+
+
+def pads_before(
+    options: ConvOptions | PoolOptions, data: CubeShape, out: CubeShape, reach: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns of padding before the first ones: counted by the file, or as TFLite does."""
+    if options.pads is not None:
+        return options.pads[:2]
+    if options.padding is not Padding.SAME:
+        return 0, 0
+    rows = (out.height - 1) * options.stride_h + reach[0] - data.height
+    columns = (out.width - 1) * options.stride_w + reach[1] - data.width
+    return max(rows, 0) // 2, max(columns, 0) // 2
+
+
+def rounding_of(graph: Graph, tflite: Rounding) -> Rounding:
+    """How the reference of this format rounds, where TFLite rounds as in `tflite`."""
+    return tflite if graph.format == "tflite" else Rounding.ONCE_TO_EVEN

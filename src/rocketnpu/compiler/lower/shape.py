@@ -1,0 +1,15 @@
+"""Operators that move nothing: a RESHAPE that keeps pixels is an alias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.lowered import Alias, Lowered, cube_shape
+from rocketnpu.ir import Graph, Operator
+
+
+def lower_reshape(graph: Graph, op: Operator) -> Iterator[Lowered]:
+    """RESHAPE."""
+    found = operands(graph, op)
+    yield Alias(found.data.name, found.output.name, cube_shape(found.output))
