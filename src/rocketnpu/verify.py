@@ -1,4 +1,7 @@
-"""How far a model's results are from LiteRT's reference kernels, layer by layer and end to end."""
+"""How far a model's results are from its reference, layer by layer and end to end.
+
+The reference of a TFLite model is LiteRT with its plain kernels, that of an ONNX model ONNX Runtime node by node.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rocketnpu import litert, ort
 from rocketnpu.frontends import load_model
-from rocketnpu.litert import Reference
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.load import compile_model
 from rocketnpu.runtime.session import Session
@@ -88,13 +91,14 @@ def random_inputs(program: Program, count: int, seed: int = 0) -> list[dict[str,
 
 
 def verify(model: str | Path | bytes, inputs: Sequence[Mapping[str, ArrayLike]] | None = None) -> VerifyReport:
-    """Compare every step with LiteRT's reference kernels on the same inputs (default: 3 random sets).
+    """Compare every step with the reference on the same inputs (default: 3 random sets).
 
-    `model` is a .tflite file. Raises ModelError for a bad model or inputs.
+    `model` is a .tflite or .onnx file. Raises ModelError for a bad model or inputs.
     """
     graph = load_model(model)
     program = compile_model(model)
-    reference = Reference(graph.model, program.name)
+    make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
+    reference = make_reference(graph.model, program.name)
     sets = list(inputs) if inputs is not None else random_inputs(program, 3)
     layers = {
         name: LayerReport(name, tuple(op.kind for op in step.operators), step.place, graph.tensors[name].shape)

@@ -53,7 +53,7 @@ def channel_divisors(text: str) -> tuple[float, ...]:
     return values
 
 
-def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .rnpu or .rknn") -> None:
+def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rnpu or .rknn") -> None:
     """The positional argument MODEL."""
     parser.add_argument("model", type=Path, metavar="MODEL", help=f"a {kinds} file")
 

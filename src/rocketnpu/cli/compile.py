@@ -13,7 +13,7 @@ from rocketnpu.cli.terminal import print_line
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_model(parser, ".tflite")
+    add_model(parser, ".tflite or .onnx")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rnpu", help="where the program goes")
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
 

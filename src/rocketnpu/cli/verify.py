@@ -1,4 +1,4 @@
-"""Compare each layer, alone and end to end, with LiteRT's reference kernels.
+"""Compare each layer, alone and end to end, with LiteRT's reference kernels or ONNX Runtime node by node.
 
 Alone means fed with the reference's own tensors, so that differences don't add up. Differences are in steps of the
 tensor's grid (its own units if it is not quantized). Exit code 1: a layer on the NPU differs by more than --tolerance.
@@ -21,7 +21,7 @@ from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_model(parser, ".tflite")
+    add_model(parser, ".tflite or .onnx")
     parser.add_argument("--inputs", type=positive, metavar="N", help="random inputs (default: 3; none with --image)")
     parser.add_argument("--seed", type=seed, default=0, help="of the random inputs (default: 0)")
     tolerance_help = "largest difference of a layer alone that is fine (default: 1)"

@@ -37,11 +37,12 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     placed, dissolved = place(graph, keep)
     steps = group_steps(graph, with_image_inputs(graph, placed))
     arena = allocate(lifetimes(graph, steps))
-    return emit(name, graph, steps, arena, dissolved)
+    inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
+    return emit(name, graph, steps, arena, {**inside, **dissolved})
 
 
 def _unmade_output(graph: Graph) -> str | None:
-    """Why LiteRT must give the outputs: one of them is a constant, which no step would make."""
+    """Why the graph must run as one piece on the CPU: one of them is a constant, which no step would make."""
     made = {*graph.inputs, *(name for op in graph.operators for name in op.outputs)}
     unmade = [name for name in graph.outputs if name not in made]
     return f"no operator makes its output {unmade[0]}" if unmade else None

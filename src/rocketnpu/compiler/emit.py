@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
 
+from rocketnpu import litert, ort
 from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
 from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
@@ -14,7 +17,6 @@ from rocketnpu.compiler.lowered import cube_shape, image_row_pitch
 from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution
 from rocketnpu.compiler.steps import StepPlan, storage
 from rocketnpu.ir import Graph
-from rocketnpu.litert.extract import extract_piece
 from rocketnpu.program.model import (
     COMMANDS,
     CpuStep,
@@ -26,6 +28,9 @@ from rocketnpu.program.model import (
     Step,
     TensorEntry,
 )
+
+RUNTIMES: Mapping[str, Literal["litert", "onnxruntime"]] = MappingProxyType({"tflite": "litert", "onnx": "onnxruntime"})
+"""What runs the pieces of a model on the CPU, by the model's format."""
 
 
 def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, dissolved: Mapping[str, str]) -> Program:
@@ -62,7 +67,7 @@ def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, disso
 def emit_opaque(name: str, graph: Graph) -> Program:
     """The program of a graph that can only run as one piece on the CPU."""
     operators = tuple(OperatorEntry(op.name, op.kind, graph.opaque) for op in graph.operators)
-    step = CpuStep(name, operators, graph.inputs, graph.outputs, graph.model)
+    step = CpuStep(name, operators, graph.inputs, graph.outputs, graph.model, runtime=RUNTIMES[graph.format])
     tensors = tuple(_entry(graph, tensor, {}) for tensor in _visible(graph, [step]))
     return Program(
         name=name,
@@ -82,10 +87,16 @@ def _emit_step(
     operators = tuple(OperatorEntry(item.operator.name, item.operator.kind, item.reason) for item in step.placed)
     name = step.placed[-1].operator.name
     if not step.on_npu:
-        model = extract_piece(graph, [item.operator.index for item in step.placed], step.inputs, step.outputs)
-        return CpuStep(name, operators, step.inputs, step.outputs, model)
+        return CpuStep(name, operators, step.inputs, step.outputs, _piece(graph, step), runtime=RUNTIMES[graph.format])
     tasks = tuple(commands.append(task) for plan in step.plans for task in _emit_plan(plan, places, pool))
     return NpuStep(name, operators, step.inputs, step.outputs, {1: ((tasks,),)})
+
+
+def _piece(graph: Graph, step: StepPlan) -> bytes:
+    """A model of a step on the CPU, for the runtime of the graph's format."""
+    if graph.format == "onnx":
+        return ort.extract_piece(graph, step.inputs, step.outputs)
+    return litert.extract_piece(graph, [item.operator.index for item in step.placed], step.inputs, step.outputs)
 
 
 def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool) -> list[TaskRegisters]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.flatbuffer import IDENTIFIER
+from rocketnpu.frontends.onnx import PROTOBUF_START, load_onnx
 from rocketnpu.frontends.tflite import load_tflite
 from rocketnpu.ir import Graph
 
-__all__ = ["load_model", "load_tflite"]
+__all__ = ["load_model", "load_onnx", "load_tflite"]
 
-SUPPORTED = "TFLite (.tflite)"
+SUPPORTED = "TFLite (.tflite), ONNX (.onnx)"
 
 
-def load_model(source: str | Path | bytes) -> Graph:
+def load_model(source: str | Path | bytes, keep: Collection[str] = ()) -> Graph:
     """The graph of a model file, or of a model file's bytes. The content decides the format, not the extension.
 
+    `keep` names tensors that must exist when the model runs (see `load_onnx`; those of a TFLite file all do).
     Raises ModelError for a path that can't be read, and for content that is not a supported model.
     """
     if isinstance(source, bytes):
@@ -27,6 +30,8 @@ def load_model(source: str | Path | bytes) -> Graph:
         raise ModelError(f"{name} is empty; supported models: {SUPPORTED}")
     if data[4:8] == IDENTIFIER or name.endswith(".tflite"):
         return load_tflite(data, name)
+    if data.startswith(PROTOBUF_START) or name.endswith(".onnx"):
+        return load_onnx(data, name, keep)
     raise ModelError(f"{name} is not a supported model; supported: {SUPPORTED}")
 
 

@@ -107,7 +107,7 @@ class NpuStep:
 
 @dataclass(frozen=True)
 class CpuStep:
-    """Operators that LiteRT runs: `model` is a TFLite file of just these operators."""
+    """Operators that `runtime` runs: `model` is a TFLite or ONNX file of just these operators."""
 
     name: str
     operators: tuple[OperatorEntry, ...]
@@ -115,6 +115,7 @@ class CpuStep:
     outputs: tuple[str, ...]
     model: bytes = field(repr=False)
     place: Literal["cpu"] = "cpu"
+    runtime: Literal["litert", "onnxruntime"] = "litert"
 
 
 Step: TypeAlias = NpuStep | CpuStep

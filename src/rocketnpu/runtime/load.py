@@ -15,13 +15,14 @@ from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
 
 
 def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection[str] = ()) -> Program:
-    """Compile a .tflite file (a path, or the file's bytes) for `cores` cores.
+    """Compile a .tflite or .onnx file (a path, or the file's bytes) for `cores` cores.
 
     `keep` names tensors that fusion must leave in place; "all" is every one. Raises ModelError for a bad file,
     CompileError for what the compiler cannot do.
     """
-    graph = load_model(model)
-    kept = tuple(graph.tensors) if keep == "all" else (keep,) if isinstance(keep, str) else keep
+    named = () if keep == "all" else (keep,) if isinstance(keep, str) else keep
+    graph = load_model(model, named)
+    kept = tuple(graph.tensors) if keep == "all" else named
     return compile_graph(graph, _name(model), cores=cores, keep=kept)
 
 

@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError
 from rocketnpu.ir import Quantization, Tensor
-from rocketnpu.litert import Piece, check_input
+from rocketnpu.litert import check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.runtime.lanes import Lane, Lanes
 from rocketnpu.runtime.load import load_program
+from rocketnpu.runtime.pieces import make_piece
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
@@ -274,7 +275,7 @@ class Session:
     def _run_on_cpu(self, lane: Lane, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
         given = [values[name] for name in step.inputs]
         if step.name not in lane.pieces:
-            lane.pieces[step.name] = Piece(step.model, step.name)
+            lane.pieces[step.name] = make_piece(step)
         piece = lane.pieces[step.name]
         inside = [name for name in inner if name in _made_inside(step)]
         if inside:
