@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from rocketnpu.cli import compile, demo, devices, inspect, run, verify
+from rocketnpu.cli import compile, demo, devices, inspect, run, verify, virtual
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain
 from rocketnpu.errors import Error
@@ -23,6 +23,7 @@ COMMANDS: dict[str, ModuleType] = {
     "inspect": inspect,
     "devices": devices,
     "demo": demo,
+    "virtual": virtual,
 }
 """Every command's module: its docstring is the help, `configure` adds its arguments, `execute` runs it."""
 
