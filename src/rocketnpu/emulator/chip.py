@@ -75,11 +75,15 @@ class Core:
         """Start a chain as a driver does."""
         for block in (CNA, CORE):
             self.groups[block].write_pointer(KICK_POINTER)
+        self._machine.buffer = Buffer()
         return self.chain(address, count, amount)
 
     def chain(self, address: int, count: int, amount: int) -> Chain:
-        """`count` lists from `address` on, the first of length code `amount`, with S_POINTER as it is."""
-        self._machine.buffer = Buffer()
+        """`count` lists from `address` on, the first of length code `amount`, with S_POINTER as it is.
+
+        The convolution buffer keeps what it holds: tasks of one job may reuse it though they are kicked one by one
+        (hardware/regcmd.md, Weight and data reuse) [mesa].
+        """
         return Chain(self, address, count, amount)
 
     def execute(self, commands: CommandList) -> int:
