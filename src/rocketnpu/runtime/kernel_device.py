@@ -16,7 +16,7 @@ from rocketnpu.program.model import Program
 from rocketnpu.runtime.adapt import self_contained
 from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
 from rocketnpu.runtime.node import Node
-from rocketnpu.runtime.pool import Block, Pool
+from rocketnpu.runtime.pool import PAGE_BYTES, Block, Pool
 
 CACHE_LINE_BYTES = 64
 """Cache lines of the RK3588's CPU cores; ranges to synchronise are whole lines."""
@@ -38,7 +38,8 @@ class KernelDevice(Device, Generic[Prepared]):
     def __init__(self, node: Node):
         self._node = node
         self._lock = threading.RLock()
-        self._pool = Pool(self._create, self._destroy)
+        self._page_zero: Block | None = None
+        self._pool = Pool(self._create_above_zero, self._destroy)
         self._blocks: dict[Buffer, Block] = {}
         self._dirty: dict[Buffer, tuple[int, int]] = {}
         self._prepared: dict[Parts, Prepared] = {}
@@ -80,6 +81,8 @@ class KernelDevice(Device, Generic[Prepared]):
     def release(self, buffer: Buffer) -> None:
         """See Device."""
         with self._lock:
+            if buffer not in self._blocks:
+                return  # the device is closed
             for parts in [parts for parts in self._prepared if buffer in _touched(parts[0][0][0])]:
                 self._discard(self._prepared.pop(parts))
             self._dirty.pop(buffer, None)
@@ -114,6 +117,18 @@ class KernelDevice(Device, Generic[Prepared]):
             self._node.close()
             self._prepared.clear()
             self._blocks.clear()
+            self._pool.clear()
+            self._page_zero = None
+
+    def _create_above_zero(self, size_bytes: int) -> Block | None:
+        """A new buffer, after a first page that stays unused.
+
+        A driver may put its first buffer at address 0 (hardware/kernels.md, dma_address), where no command list may
+        lie: as the address of the next one, 0 ends a chain (hardware/regcmd.md, Chaining).
+        """
+        if self._page_zero is None:
+            self._page_zero = self._create(PAGE_BYTES)
+        return self._create(size_bytes)
 
     @abstractmethod
     def _create(self, size_bytes: int) -> Block | None:
@@ -121,7 +136,7 @@ class KernelDevice(Device, Generic[Prepared]):
 
     @abstractmethod
     def _destroy(self, block: Block) -> None:
-        """Give a buffer back to the kernel."""
+        """Give a buffer back to the kernel; one that is gone has nothing to take."""
 
     @abstractmethod
     def _flush(self, block: Block, start: int, stop: int) -> None:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rocketnpu.errors import DeviceError
-from rocketnpu.litert import Piece
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.loaded import LoadedProgram
+from rocketnpu.runtime.pieces import Piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,8 @@ class Lanes:
                 self._devices[0].release(buffer)
         for device in self._devices[keep_first_device:]:
             device.close()
+        self._lanes.clear()
+        self._first_loads.clear()
 
     def _grow(self) -> bool:
         """Add a lane if the device allows one; without memory for it, the lanes there are have to do."""

@@ -49,10 +49,14 @@ class Pool:
         if block is None and self._free:
             for unused in self._free:
                 self._destroy(unused)
-            self._free.clear()
+            self.clear()
             block = self._create(size)
         return block
 
     def give(self, block: Block) -> None:
         """Keep a block for later."""
         self._free.append(block)
+
+    def clear(self) -> None:
+        """Forget the free blocks, which somebody else destroys or has destroyed."""
+        self._free.clear()

@@ -94,7 +94,8 @@ class RknpuDevice(KernelDevice[_Submission]):
         return Block(answer.dma_addr, self._node.map(size_bytes, place.offset), answer.handle, answer.obj_addr)
 
     def _destroy(self, block: Block) -> None:
-        self._node.request(rknpu.MEM_DESTROY, rknpu.MemDestroy(handle=block.handle, obj_addr=block.kernel_object))
+        argument = rknpu.MemDestroy(handle=block.handle, obj_addr=block.kernel_object)
+        self._node.request(rknpu.MEM_DESTROY, argument, expected=(errno.ENODEV,))
 
     def _flush(self, block: Block, start: int, stop: int) -> None:
         self._sync(block, SyncFlag.TO_DEVICE, start, stop)

@@ -129,7 +129,7 @@ class RocketDevice(KernelDevice[_Job]):
         return Block(answer.dma_address, self._node.map(size_bytes, answer.offset), answer.handle)
 
     def _destroy(self, block: Block) -> None:
-        self._node.request(drm.GEM_CLOSE, drm.GemClose(handle=block.handle))
+        self._node.request(drm.GEM_CLOSE, drm.GemClose(handle=block.handle), expected=(errno.ENODEV,))
 
     def _flush(self, block: Block, start: int, stop: int) -> None:
         self._node.request(rocket.FINI_BO, rocket.FiniBo(handle=block.handle), f"for bytes {start} to {stop}")
