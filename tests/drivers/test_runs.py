@@ -209,5 +209,5 @@ def test_rocket_runs_pools_only_on_kernels_that_see_their_end(shared: Path) -> N
 
 
 def test_one_frame_on_several_cores_is_refused_by_rocket(case: Case) -> None:
-    with VirtualKernel("rocket") as kernel, pytest.raises(rn.DeviceError, match="up to 1 core"):
+    with VirtualKernel("rocket") as kernel, pytest.raises(rn.DeviceError, match="up to 1 core; 3 were asked for"):
         rn.Session(case.program, device=open_board(kernel), cores=3)

@@ -31,12 +31,15 @@ class TensorPort:
             size = self._layout.span_bytes
         self.start, self.stop = cube.offset_bytes, cube.offset_bytes + size
         self._flips_sign = self._dtype == np.uint8
+        # Kept, as fresh pages for every frame would cost more than the flip.
+        self._flipped = np.empty(self._image if self._flips_sign else 0, np.uint8)
 
     def write(self, array: NDArray[Any]) -> None:
         """Store an array of the tensor's shape and dtype on the device."""
         image = self._to_image(array)
         if self._flips_sign:
-            image = np.bitwise_xor(image, SIGN_BIT).view(np.int8)
+            np.bitwise_xor(image, SIGN_BIT, out=self._flipped)
+            image = self._flipped.view(np.int8)
         self._layout.pack_into(image, self._memory)
 
     def read(self) -> NDArray[Any]:

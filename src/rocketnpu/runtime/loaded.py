@@ -29,7 +29,8 @@ class LoadedProgram:
     def __init__(self, program: Program, device: Device, cores: int = 1, constants: Mapping[str, Buffer] | None = None):
         """`constants` are those of another load of the same program on the same device."""
         if not 1 <= cores <= device.cores:
-            raise DeviceError(f"device {device.name} runs one inference on up to {device.cores} cores, not on {cores}")
+            most = f"{device.cores} core{'s' if device.cores > 1 else ''}"
+            raise DeviceError(f"device {device.name} runs an inference on up to {most}; {cores} were asked for")
         self._device = device
         self._program = program
         self._cores = cores

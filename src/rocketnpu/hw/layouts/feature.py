@@ -102,7 +102,7 @@ class FeatureCube:
                 whole = np.ascontiguousarray(whole)
             _atoms(planes)[:full, ..., 0] = _atoms(whole).transpose(2, 0, 1)
         if rest:
-            _atoms(planes)[full] = _atoms(np.full(self.lanes, fill, array.dtype))
+            planes[full] = fill
         for lane in range(rest):
             planes[full, ..., lane] = array[..., full * self.lanes + lane]
 
