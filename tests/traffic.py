@@ -20,6 +20,8 @@ from rocketnpu.program.model import COMMANDS, CpuStep, NpuStep, Program, Task, T
 ATOM = 16
 PAGE = 4096
 FIRST_BASE = 0x40000000
+IMAGE_FORMAT_BASE = 7
+"""ARGB_IN of a dense image is 7 + channels (hardware/layouts.md, First layer)."""
 
 Atoms = NDArray[np.int64]
 
@@ -122,6 +124,15 @@ def _replay_step(
 
 def reads(task: RegisterTask) -> Iterator[Atoms]:
     """The atoms of activations that a task reads, one array for each operand."""
+    image_channels = max(task.get(CNA.CONV_CON1, "ARGB_IN") - IMAGE_FORMAT_BASE, 0) if task.enables(CNA) else 0
+    if image_channels:
+        yield _dense_atoms(
+            task.word(CNA.FEATURE_DATA_ADDR),
+            task.get(CNA.DATA_SIZE0, "DATAIN_HEIGHT"),
+            task.get(CNA.DMA_CON1, "LINE_STRIDE") * image_channels,
+            task.get(CNA.DATA_SIZE0, "DATAIN_WIDTH") * image_channels,
+        )
+        return
     if task.enables(CNA):
         line = task.get(CNA.DMA_CON1, "LINE_STRIDE")
         yield _atoms(
@@ -166,10 +177,20 @@ def _atoms(first: int, planes: list[int], rows: int, row_step: int, width: int) 
     return (first + np.array(planes, np.int64)[:, None, None] + row).reshape(-1)
 
 
+def _dense_atoms(first: int, rows: int, row_step: int, row_bytes: int) -> Atoms:
+    """The atoms that hold any of these bytes, each once."""
+    starts = first + np.arange(rows, dtype=np.int64) * row_step
+    touched = [np.arange(start // ATOM, -(-(start + row_bytes) // ATOM)) for start in starts.tolist()]
+    return np.unique(np.concatenate(touched))
+
+
 def _cube_atoms(entry: TensorEntry) -> Atoms:
     """Atoms of a tensor in the arena."""
     cube = entry.cube
     assert cube is not None, f"{entry.name} has no place on the device"
+    if cube.dense:
+        row = cube.row_pitch_pixels * cube.channels
+        return _dense_atoms(cube.offset_bytes, cube.height, row, row)
     planes = [plane * cube.pitch_atoms for plane in range(-(-cube.channels // ATOM))]
     return _atoms(cube.offset_bytes // ATOM, planes, cube.height, cube.width, cube.width)
 

@@ -14,7 +14,8 @@ from models import Grid, ModelBuilder
 def test_channels_and_dtypes(channels: int, dtype: str) -> None:
     model = ModelBuilder(seed=channels)
     shape = (1, 9, 10, channels)
-    a, b = model.input(shape, dtype, 0.02, 30), model.input(shape, dtype, 0.013, 100)
+    # No simple fractions: exact halves are broken by the rounding errors of LiteRT's multipliers and of ours.
+    a, b = model.input(shape, dtype, 0.019371, 30), model.input(shape, dtype, 0.013113, 100)
     assert_mostly_equal([run_on_npu(model, model.add(a, b))])
 
 

@@ -1,8 +1,8 @@
 """Register values of an element-wise addition: a DPU-only task with both operands from memory (hardware/dpu.md).
 
-y = sat8(round((2^14 * (q1 - z1) + rne((q2 - z2) * EW_SCALE, EW_SHIFT)) * SCALE / 2^SHIFT) + zo), where EW_SCALE /
-2^EW_SHIFT is 2^14 * s2 / s1 and SCALE / 2^SHIFT is s1 / (2^14 * so). Both gains have 15 bits, so the value before
-the last rounding is off by less than 255 * 2^-14 steps, and the result by at most 1.
+y = sat8(round((C * (q1 - z1) + rne((q2 - z2) * EW_SCALE, EW_SHIFT)) * SCALE / 2^SHIFT) + zo), with C near 2^14,
+C * SCALE / 2^SHIFT = s1 / so and EW_SCALE / 2^EW_SHIFT * SCALE / 2^SHIFT = s2 / so. SCALE is chosen so that both hold
+best; the value before the last rounding is off by less than 2^-12 steps where s1 <= so, and the result by at most 1.
 
 Evidence: the vendor's programs for two-tensor additions and subtractions (emulated 99.98 %, at most 1 apart). The
 upper clamp of a fused activation (EW_RELUX) stands on the register description alone.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Addition
-from rocketnpu.compiler.requantize import FIRST_OPERAND_BITS, AdditionScales
+from rocketnpu.compiler.requantize import AdditionScales
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 from rocketnpu.hw.sizes import align
 
@@ -40,7 +40,7 @@ def emit_addition(
     task.set(DPU.DATA_CUBE_CHANNEL, ORIG_CHANNEL=channels - 1, CHANNEL=channels - 1)
     task.set(DPU.BS_CFG, BS_ALU_ALGO=ALGO_ADD, BS_RELU_BYPASS=1)
     task.set(DPU.BS_ALU_CFG, BS_ALU_OPERAND=-add.first_zero_point)
-    task.set(DPU.BS_MUL_CFG, BS_MUL_OPERAND=1 << FIRST_OPERAND_BITS)
+    task.set(DPU.BS_MUL_CFG, BS_MUL_OPERAND=values.first_multiplier)
     task.set(DPU.BS_OW_CFG, OD_BYPASS=1)
     task.set(DPU.WDMA_SIZE_0, CHANNEL_WDMA=channels - 1)
     task.set(DPU.WDMA_SIZE_1, HEIGHT_WDMA=shape.height - 1, WIDTH_WDMA=shape.width - 1)

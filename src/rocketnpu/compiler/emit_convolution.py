@@ -1,8 +1,9 @@
 """Register values of one convolution task (hardware/convolution.md, Minimal int8 program; hardware/dpu.md).
 
 Evidence: the CNA, CORE and RDMA programming is the vendor's, register by register (609 programs). BS MUL with a
-scalar operand, ties-away rounding in OUT_CVT and dilation were measured one by one on silicon; the BN offset before
-a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone.
+scalar operand, ties-away rounding in OUT_CVT and dilation were measured one by one on silicon. BN MUL with a scalar
+operand and a shift is what the vendor's programs have before lookup tables; that it rounds like BS is documented, not
+measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
         CONV_MODE=CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT,
         OUTPUT_MODE=OUTPUT_TO_MEMORY,
     )
-    task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=values.shift)
+    task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=values.shift, BN_MUL_SHIFT_VALUE_NEG=values.bn_shift)
     start = first_plane * shape.pixels + window.y0 * shape.width + window.x0
     task.point(DPU.DST_BASE_ADDR, output + start * ATOM_BYTES)
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
@@ -164,7 +165,7 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     task.set(DPU.BS_OW_CFG, SIZE_E_2=size_e, SIZE_E_1=size_e, SIZE_E_0=size_e, OW_SRC=int(values.per_channel))
     task.set(DPU.WDMA_SIZE_0, CHANNEL_WDMA=channels - 1)
     task.set(DPU.WDMA_SIZE_1, HEIGHT_WDMA=height - 1, WIDTH_WDMA=width - 1)
-    _set_clamp(task, values)
+    _set_bn(task, values)
     task.set(DPU.EW_CFG, EW_RELU_BYPASS=1, EW_OP_CVT_BYPASS=1, EW_LUT_BYPASS=1, EW_OP_BYPASS=1, EW_BYPASS=1)
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=1)
     task.set(DPU.OUT_CVT_OFFSET, OUT_CVT_OFFSET=values.out_offset)
@@ -173,18 +174,21 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     task.set(DPU.SURFACE_ADD, SURF_ADD=shape.pixels * (size_e + 1))
 
 
-def _set_clamp(task: TaskRegisters, values: Requantization) -> None:
-    if not values.relu:
+def _set_bn(task: TaskRegisters, values: Requantization) -> None:
+    multiplies = values.bn_multiplier is not None
+    if not (values.relu or multiplies):
         task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_BYPASS=1, BN_ALU_BYPASS=1, BN_BYPASS=1)
         return
     task.set(
         DPU.BN_CFG,
         BN_ALU_ALGO=ALGO_ADD if values.bn_offset else 0,
         BN_RELUX_EN=int(values.relux is not None),
-        BN_MUL_BYPASS=1,
+        BN_RELU_BYPASS=int(not values.relu),
+        BN_MUL_BYPASS=int(not multiplies),
         BN_ALU_BYPASS=int(not values.bn_offset),
     )
     task.set(DPU.BN_ALU_CFG, BN_ALU_OPERAND=values.bn_offset)
+    task.set(DPU.BN_MUL_CFG, BN_MUL_OPERAND=values.bn_multiplier or 0, BN_MUL_SHIFT_VALUE=values.bn_shift)
     task.set(DPU.BN_RELUX_CMP_VALUE, BN_RELUX_CMP_DAT=values.relux or 0)
 
 

@@ -1,14 +1,16 @@
-"""How a convolution's accumulator becomes int8: the choice of multipliers and shifts for BS and OUT_CVT.
+"""How a convolution's accumulator becomes int8: the choice of multipliers and shifts for BS, BN and OUT_CVT.
 
-The chip computes y = sat8(round2(round1((acc + A) * C, s) * SCALE, SHIFT) + OFFSET) (hardware/dpu.md), with 15-bit C
-and SCALE; round1 is half to even, round2 half to even or half away. Three recipes:
+The chip computes y = sat8(round(BN(BS(acc + A)) * SCALE, SHIFT) + OFFSET) (hardware/dpu.md), where BS and BN each
+multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT rounds half to even or half away.
 
-1. *Per tensor, reference rounds twice* (TFLite's convolutions): gain = m * 2^-rs with m in [0.5, 1). BS does m with
-   C = round(m * 2^15), OUT_CVT is a pure shift by rs with ties away. Differs from the reference by at most 1, and
-   only where the 15-bit m (relative error 2^-16) or the tie rule of round1 shows.
-2. *Per tensor, reference rounds once* (average pool; everything of ONNX): BS keeps as many bits as int32 takes,
-   OUT_CVT is a pure shift. C is rounded up where the reference rounds an exact half away from zero, so that it stays on
-   that side, and to nearest where it rounds ties to even.
+1. *One gain for all channels*: gain = G * 2^-SHIFT, OUT_CVT is a pure shift, and BS and BN together do G = C1 * C2 /
+   2^s, with BS unshifted, so that C1 takes all bits of int32 that the accumulator leaves. The pair with the least error
+   is nearer to G than 2^-24, as near as the reference's own 31-bit multiplier to the model's scales.
+   Where the reference rounds twice (TFLite's convolutions), SHIFT is its second shift and BN's rounding its first: the
+   results are equal but for exact ties of the first. Where it rounds once (average pool; everything of ONNX), BN keeps
+   all bits that int32 holds; C1 * C2 is no smaller than G where an exact half goes away from zero, to stay there.
+2. *One gain, with a clamp that is not at zero*: BN's ALU, which moves the clamp to zero, comes before its multiplier.
+   BS alone does G with 15 bits: a relative error of 2^-16, the result differs by at most 1.
 3. *Per channel*: C[c] = gain[c] * 2^s / G for one shared G = SCALE / 2^SHIFT, searched so that the worst channel's
    error in output steps is least. A channel whose gain has no good C[c] beside the others takes a larger C and its
    weights and bias are requantized to it. `residue` bounds the error of the value before the last rounding, and must
@@ -25,8 +27,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Addition, Convolution, Rounding
-from rocketnpu.errors import Error
-from rocketnpu.hw.arithmetic import multiplier_from_scale, output_convert
+from rocketnpu.hw.arithmetic import output_convert
 
 MULTIPLIER_BITS = 15
 """Magnitude bits of BS MUL operands and OUT_CVT SCALE, both signed 16 (hardware/dpu.md)."""
@@ -44,9 +45,9 @@ class Requantization:
     """Register values for one convolution; arrays are per output channel.
 
     weights int8 as in Convolution (changed where recipe 3 requantized a channel); alu int64 (OC,) within int32;
-    multipliers int64 (OC,). `per_channel` says that multipliers differ. `bn_offset` is added in BN before the
-    clamps; `relu` clamps at 0 there, `relux` from above (None: no upper clamp). residue: bound on the error before
-    the last rounding, in steps.
+    multipliers int64 (OC,). `per_channel` says that multipliers differ. In BN, `bn_offset` is added or
+    `bn_multiplier` and `bn_shift` scale (None: they do not), then `relu` clamps at 0, `relux` from above (None: no
+    upper clamp). residue: bound on the error before the last rounding, in steps.
     """
 
     weights: NDArray[np.int8]
@@ -59,6 +60,8 @@ class Requantization:
     out_offset: int
     per_channel: bool
     residue: float
+    bn_multiplier: int | None = None
+    bn_shift: int = 0
     bn_offset: int = 0
     relu: bool = False
     relux: int | None = None
@@ -68,10 +71,8 @@ def requantize(conv: Convolution) -> Requantization:
     """Choose the recipe for `conv` and return its register values; ConstraintError if none is accurate enough."""
     uniform = float(np.ptp(conv.gains)) == 0.0
     needs_offset_clamp = (conv.low > -128 or conv.high < 127) and conv.low != conv.output_zero_point
-    if uniform and conv.rounding is Rounding.TWICE:
-        result = _twice(conv)
-    elif uniform:
-        result = _once(conv)
+    if uniform:
+        result = _uniform(conv, offset_clamp=needs_offset_clamp)
     else:
         result = _per_channel(conv, pure_shift=needs_offset_clamp)
     result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
@@ -101,9 +102,32 @@ def _alu(conv: Convolution, weights: NDArray[np.int8], bias: NDArray[np.int64]) 
     return bias - conv.input_zero_point * (sums - taps * conv.weight_zero_points)
 
 
-def _uniform(conv: Convolution, multiplier: int, shift: int, out_shift: int, residue: float) -> Requantization:
-    if not (0 <= shift <= SHIFT_MAX and out_shift <= SHIFT_MAX):
-        raise ConstraintError(f"the gain {conv.gains[0]:.3g} fits the multiplier and shift fields")
+def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
+    """Recipes 1 and 2."""
+    gain = float(conv.gains[0])
+    # Saturated values lie beyond the output range, whatever their exact gain.
+    bound = max(1.0, min(float(accumulator_bounds(conv).max()), (OUTPUT_SPAN + 1) / gain))
+    once = conv.rounding is not Rounding.TWICE and not offset_clamp
+    out_shift = math.floor(math.log2(INT32_MAX / (bound * gain))) if once else max(-math.frexp(gain)[1], 0)
+    if once:
+        out_shift = min(max(out_shift, 0), SHIFT_MAX)
+    if out_shift > SHIFT_MAX:
+        raise _gain_does_not_fit(gain)
+    target = math.ldexp(gain, out_shift)
+    bn_multiplier, bn_shift = None, 0
+    if offset_clamp:
+        multiplier, shift = _split_gain(target)
+        if not 0 <= shift <= SHIFT_MAX:
+            raise _gain_does_not_fit(gain)
+        error = 2.0 ** -(MULTIPLIER_BITS + 1)
+    else:
+        most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
+        pair = _two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
+        if pair is None:
+            raise _gain_does_not_fit(gain)
+        multiplier, bn_multiplier, bn_shift = pair
+        shift = 0
+        error = abs(multiplier * bn_multiplier / 2.0**bn_shift / target - 1)
     return Requantization(
         weights=conv.weights,
         alu=_alu(conv, conv.weights, conv.bias),
@@ -114,31 +138,30 @@ def _uniform(conv: Convolution, multiplier: int, shift: int, out_shift: int, res
         ties_away=True,
         out_offset=conv.output_zero_point,
         per_channel=False,
-        residue=residue,
+        residue=OUTPUT_SPAN * error + (0.5 * 2.0**-out_shift if out_shift else 0.0),
+        bn_multiplier=bn_multiplier,
+        bn_shift=bn_shift,
     )
 
 
-def _twice(conv: Convolution) -> Requantization:
-    mantissa, exponent = math.frexp(float(conv.gains[0]))
-    multiplier, shift = round(mantissa * (1 << MULTIPLIER_BITS)), MULTIPLIER_BITS - max(exponent, 0)
-    if multiplier > MULTIPLIER_MAX:
-        multiplier, shift = multiplier // 2, shift - 1
-    out_shift = max(-exponent, 0)
-    # Relative error of C over the whole output range, and half a unit of the intermediate rounding.
-    residue = OUTPUT_SPAN * 2.0 ** -(MULTIPLIER_BITS + 1) + 0.5 * 2.0**-out_shift * (out_shift > 0)
-    return _uniform(conv, multiplier, shift, out_shift, residue)
+def _gain_does_not_fit(gain: float) -> ConstraintError:
+    return ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
 
 
-def _once(conv: Convolution) -> Requantization:
-    mantissa, exponent = math.frexp(float(conv.gains[0]))
-    exact = mantissa * (1 << MULTIPLIER_BITS)
-    multiplier = math.ceil(exact) if conv.rounding is Rounding.ONCE else round(exact)
-    total_shift = MULTIPLIER_BITS - exponent
-    if multiplier > MULTIPLIER_MAX:
-        multiplier, total_shift = multiplier // 2, total_shift - 1
-    product_bound = float(accumulator_bounds(conv).max()) * multiplier
-    shift = max(0, math.ceil(math.log2(max(product_bound, 1.0) / INT32_MAX)))
-    return _uniform(conv, multiplier, shift, total_shift - shift, OUTPUT_SPAN * 2.0**-MULTIPLIER_BITS)
+def _two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, int, int] | None:
+    """(C1, C2, s) with C1 * C2 / 2^s nearest to `target`, and not below it if `at_least`; None if no shift fits.
+
+    C1 is between half of `most` and `most`, C2 has 15 bits.
+    """
+    first = np.arange(most // 2 + 1, most + 1, dtype=np.float64)
+    shifts = np.floor(np.log2(MULTIPLIER_MAX / target * first))
+    exact = target * np.exp2(shifts) / first
+    second = np.ceil(exact) if at_least else np.rint(exact)
+    legal = (second <= MULTIPLIER_MAX) & (shifts >= 0) & (shifts <= SHIFT_MAX)
+    if not legal.any():
+        return None
+    best = int(np.argmin(np.where(legal, np.abs(second / exact - 1), np.inf)))
+    return int(first[best]), int(second[best]), int(shifts[best])
 
 
 def _split_gain(gain: float) -> tuple[int, int]:
@@ -273,13 +296,15 @@ def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *
 
 
 FIRST_OPERAND_BITS = 14
-"""An addition scales its first operand by 2^14 in BS, as the vendor does; the sum stays far within 32 bits."""
+"""An addition scales its first operand by about 2^14 in BS, as the vendor does; the sum stays far within 32 bits."""
 
 
 @dataclass(frozen=True)
 class AdditionScales:
-    """Register values of an addition: EW operand converter, OUT_CVT and the upper clamp (None: saturation does it)."""
+    """Register values of an addition: multiplier of the first operand in BS, EW operand converter of the second,
+    OUT_CVT, and the upper clamp (None: saturation does it)."""
 
+    first_multiplier: int
     ew_scale: int
     ew_shift: int
     out_scale: int
@@ -288,13 +313,27 @@ class AdditionScales:
 
 
 def requantize_addition(add: Addition) -> AdditionScales:
-    """The gains of both operands with 15 bits each; ConstraintError when one does not fit its field."""
-    try:
-        ew_scale, ew_shift = multiplier_from_scale(add.second_scale / add.first_scale * 2**FIRST_OPERAND_BITS)
-        out_scale, out_shift = multiplier_from_scale(add.first_scale / add.output_scale / 2**FIRST_OPERAND_BITS)
-    except Error as error:
-        raise ConstraintError("the scales of operands and output fit multiplier and shift fields") from error
+    """The OUT_CVT scale with which both operands' gains, of 15 bits each, come out most exact together.
+
+    ConstraintError when one does not fit its field.
+    """
+    first, second = add.first_scale / add.output_scale, add.second_scale / add.output_scale
+    out_scales = np.arange(1 << FIRST_OPERAND_BITS, 1 << MULTIPLIER_BITS, dtype=np.float64)
+    out_shifts = np.floor(np.log2(out_scales / first)) + FIRST_OPERAND_BITS
+    units = np.exp2(out_shifts) / out_scales  # units of the sum in an output step
+    multipliers = np.rint(first * units)
+    mantissas, exponents = np.frexp(second * units)
+    ew_scales = np.minimum(np.rint(mantissas * (1 << MULTIPLIER_BITS)), MULTIPLIER_MAX)
+    ew_shifts = MULTIPLIER_BITS - exponents
+    legal = (out_shifts >= 0) & (out_shifts <= SHIFT_MAX) & (ew_shifts >= 0) & (ew_shifts <= SHIFT_MAX)
+    if not legal.any():
+        raise ConstraintError("the scales of operands and output fit multiplier and shift fields")
+    errors = np.abs(multipliers - first * units) + np.abs(np.ldexp(ew_scales, -ew_shifts) - second * units)
+    best = int(np.argmin(np.where(legal, errors / units, np.inf)))
+    out_scale, out_shift = int(out_scales[best]), int(out_shifts[best])
     relux = None
     if add.high < 127:
         relux = _largest_below(out_scale, out_shift, add.output_zero_point, add.high, ties_away=add.ties_away)
-    return AdditionScales(ew_scale, ew_shift, out_scale, out_shift, relux)
+    return AdditionScales(
+        int(multipliers[best]), int(ew_scales[best]), int(ew_shifts[best]), out_scale, out_shift, relux
+    )

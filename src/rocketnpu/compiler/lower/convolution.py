@@ -67,7 +67,7 @@ def _spatial(
         weights=weights,
         weight_zero_points=per_output(zeros, channels).astype(np.int64),
         bias=bias.astype(np.int64),
-        gains=gains_of(found.weights.quantization.scales, found.data, found.output, channels),
+        gains=gains_of(graph, op, channels),
         input_zero_point=zero_point_of(found.data),
         output_zero_point=zero_point_of(found.output),
         stride_h=options.stride_h,

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.compiler.constraints import operands
 from rocketnpu.compiler.lowered import (
     CubeShape,
     Rounding,
@@ -15,6 +16,7 @@ from rocketnpu.ir import (
     Activation,
     ConvOptions,
     Graph,
+    Operator,
     Padding,
     PoolOptions,
     Tensor,
@@ -69,9 +71,21 @@ def per_output(values: NDArray[np.generic], channels: int) -> NDArray[np.generic
     return np.broadcast_to(values, (channels,))
 
 
-def gains_of(found_scales: NDArray[np.float64], data: Tensor, output: Tensor, channels: int) -> NDArray[np.float64]:
-    """Output steps for each unit of the accumulator, per output channel: s_in * s_w / s_out."""
-    return np.broadcast_to(found_scales * scale_of(data) / scale_of(output), (channels,)).astype(np.float64)
+def gains_of(graph: Graph, op: Operator, channels: int) -> NDArray[np.float64]:
+    """Output steps for each unit of the accumulator, per output channel: s_in * s_w / s_out.
+
+    TFLite's kernels take the first product in float32, but for int8 convolutions and scales for each channel (its
+    kernel_util.cc, GetQuantizedConvolutionMultipler and PopulateConvolutionQuantizationParams).
+    """
+    found = operands(graph, op)
+    assert found.weights is not None
+    assert found.weights.quantization is not None
+    scales = found.weights.quantization.scales
+    products = scales * scale_of(found.data)
+    in_double = scales.size > 1 or (op.kind != "FULLY_CONNECTED" and found.data.dtype == np.int8)
+    if graph.format == "tflite" and not in_double:
+        products = products.astype(np.float32).astype(np.float64)
+    return np.broadcast_to(products / scale_of(found.output), (channels,)).astype(np.float64)
 
 
 def pads_before(
