@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.cna import WEIGHT_DMA, decode_convolution
-from rocketnpu.emulator.core import Accumulator, DepthwiseFp16, DepthwiseInt8, DirectFp16, DirectInt8
+from rocketnpu.emulator.core import Accumulator, Int8Accumulator
+from rocketnpu.emulator.core_fp16 import DepthwiseFp16, DirectFp16
 from rocketnpu.emulator.dpu import (
     WDMA,
     ChannelValues,
@@ -27,7 +28,7 @@ from rocketnpu.emulator.memory import Bytes, Memory, Region
 from rocketnpu.emulator.precision import DTYPES, INT8
 from rocketnpu.emulator.stages import Pipeline
 from rocketnpu.emulator.state import TaskState
-from rocketnpu.emulator.tiles import Tile, depthwise_tiles, direct_tiles
+from rocketnpu.emulator.tiles import Tile, output_tiles
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
@@ -172,7 +173,7 @@ class ConvolutionTask:
             if c.precision != INT8:
                 return DepthwiseFp16(c, self._features, weights)
             weights[..., :count] += ow[:count].astype(np.int32)
-            return DepthwiseInt8(c, self._features, weights)
+            return Int8Accumulator(c, self._features, weights.transpose(2, 0, 1)[..., None])
         stored = unpack_direct_weights(raw, c.kernels, kernel_h, kernel_w, c.lanes, kernels=c.kernels, dtype=kind)
         count = min(channels, c.kernels)
         # Accumulators past WEIGHT_KERNELS are unspecified; 0 is the natural choice (hardware/convolution.md).
@@ -181,7 +182,7 @@ class ConvolutionTask:
         if c.precision != INT8:
             return DirectFp16(c, self._features, weights)
         weights[:count] += ow[:count, None, None, None].astype(np.int32)
-        return DirectInt8(c, self._features, weights)
+        return Int8Accumulator(c, self._features, weights)
 
     def operands(self, bs: Bytes | None, bn: Bytes | None) -> tuple[ChannelValues, NDArray[np.int64]]:
         """Operands of the DPU's stages, and the CPEND operand of every channel."""
@@ -234,10 +235,11 @@ class ConvolutionTask:
 
     def _tiles(self, workers: int) -> list[Tile]:
         c, out = self.convolution, self.output
-        taps = c.rows.kernel * c.columns.kernel
-        if c.depthwise:
-            return depthwise_tiles(out.height, out.width, out.channels, c.lanes, taps, workers)
-        return direct_tiles(out.height, out.width, out.channels, taps * c.lanes, workers)
+        lanes = 1 if c.depthwise else c.lanes
+        work = out.width * out.height * out.channels * c.rows.kernel * c.columns.kernel * lanes
+        return output_tiles(
+            out.height, out.width, out.channels, c.lanes if c.depthwise else out.channels, work, workers
+        )
 
 
 def _read(memory: Memory, region: Region | None, unit: str) -> Bytes | None:

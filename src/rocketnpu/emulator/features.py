@@ -39,6 +39,11 @@ class FeatureReader:
         """The input's bytes, in place where memory allows it; raises DeviceError for unmapped ones."""
         return memory.read(self._feature.region, FEATURE_DMA)
 
+    def whole_atoms(self, lanes: int) -> slice:
+        """The channels to gather for the first `lanes` ones: whole atoms of a cube, any number of an image."""
+        atom = ATOM.itemsize // self.dtype.itemsize
+        return slice(0, lanes if self._feature.dense_channels else min(-(-lanes // atom) * atom, self._lanes))
+
     def gather(self, data: Bytes, first: int, last: int, channels: slice, workspace: Workspace) -> Array:
         """What the output rows first..last-1 read: [positions in y, positions in x, channels], in the data's dtype.
 

@@ -51,9 +51,12 @@ class Staircase:
             self._rows[group] = np.tile(self.slope, group), np.tile(self.offset, group)
         slope, offset = self._rows[group]
         kind = slope.dtype.type
-        rows = acc.reshape(row_shape)
-        v = rows if acc.dtype == slope.dtype else workspace.take("v", row_shape, slope.dtype)
-        np.multiply(rows, slope, out=v)
+        v: Array = acc.reshape(row_shape)
+        if acc.dtype != slope.dtype:
+            # numpy is slow where it converts while it multiplies.
+            v = workspace.take("v", row_shape, slope.dtype)
+            np.copyto(v, acc.reshape(row_shape))
+        np.multiply(v, slope, out=v)
         np.add(v, offset, out=v)
         np.clip(v, kind(0), kind(self.span), out=v)
         steps = out.reshape(row_shape).view(np.uint8)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
+import tempfile
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 from rocketnpu.errors import DeviceError, Error, ModelError
 
+_STDERR = 2
+_STANDARD_ERROR = threading.Lock()
 _interpreter: Any = importlib.import_module("ai_edge_litert.interpreter")
 
 Kernels: TypeAlias = Literal["reference", "plain", "fast"]
@@ -26,7 +31,7 @@ def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False
 
     Raises ModelError with LiteRT's reason when it refuses the model.
     """
-    with litert_errors(ModelError, "LiteRT refuses the model"):
+    with litert_errors(ModelError, "LiteRT refuses the model"), _without_chatter():
         interpreter = _interpreter.Interpreter(
             model_content=model,
             experimental_op_resolver_type=_RESOLVERS[kernels],
@@ -35,6 +40,30 @@ def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False
         )
         interpreter.allocate_tensors()
     return interpreter
+
+
+@contextmanager
+def _without_chatter() -> Generator[None]:
+    """Keep LiteRT's INFO lines off standard error, where it writes them past Python and knows no switch against it.
+
+    What else is written there meanwhile, by whichever thread, follows afterwards.
+    """
+    with _STANDARD_ERROR, tempfile.TemporaryFile() as written:
+        try:
+            kept = os.dup(_STDERR)
+        except OSError:  # closed: nothing can be written there
+            yield
+            return
+        os.dup2(written.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if not line.startswith(b"INFO:"):
+                    os.write(_STDERR, line)
 
 
 def run_interpreter(interpreter: Any, inputs: list[Any]) -> None:
