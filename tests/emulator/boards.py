@@ -15,7 +15,7 @@ from emulator.guest import PAGE, Guest, Region
 from emulator.npu_programs import Writes, body, flying
 from rocketnpu.emulator.mmio import NpuCore, NpuHardware
 from rocketnpu.hw import regcmd
-from rocketnpu.runtime.device import Launch
+from rocketnpu.runtime.device import Launch, Memory
 
 BASE = 0x4000_0000
 """Physical address of memory."""
@@ -63,7 +63,7 @@ class Board:
             words = np.array([*entries, *regcmd.trailer(after, length, mask)], "<u8")
             self.at(address, words.nbytes)[:] = words.view(np.uint8)
             done = PPU_DONE if mask == regcmd.POOL_MASK else DPU_DONE
-            launches.append(Launch("task", address, len(entries), done))
+            launches.append(Launch("task", address, len(entries), done, Memory((), ())))
         return launches
 
 

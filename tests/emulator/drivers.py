@@ -8,7 +8,7 @@ import numpy as np
 
 from emulator.guest import PAGE, Guest, Region, entry
 from rocketnpu.emulator.mmio import NpuCore, NpuHardware
-from rocketnpu.runtime.device import Buffer, Launch, Part
+from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
 
 OPERATION_ENABLE, BASE_ADDRESS, REGISTER_AMOUNTS = 0x08, 0x10, 0x14
 INTERRUPT_MASK, INTERRUPT_CLEAR, INTERRUPT_STATUS, RAW_STATUS = 0x20, 0x24, 0x28, 0x2C
@@ -84,7 +84,7 @@ def rknpu_interrupt(core: NpuCore, int_mask: int) -> bool:
     return widened == int_mask
 
 
-class MmioDevice:
+class MmioDevice(Device):
     """A Device (see rocketnpu.runtime.device) whose tasks a kernel driver's sequence starts through the windows.
 
     Buffers are pages in random order behind each core's IOMMU; the host's view is copied to them before a submission
@@ -92,6 +92,7 @@ class MmioDevice:
     """
 
     cores = 3
+    name = ""
 
     def __init__(self, driver: str, size: int, *, deferred: bool) -> None:
         self.name = driver
@@ -110,7 +111,7 @@ class MmioDevice:
         self._buffers.append((region, Buffer(region.address, np.zeros(size_bytes, np.uint8))))
         return self._buffers[-1][1]
 
-    def submit(self, parts: Sequence[Part]) -> None:
+    def submit(self, parts: Sequence[Part]) -> Timing:
         for region, buffer in self._buffers:
             region.store(buffer.data)
         for part in parts:
@@ -121,6 +122,7 @@ class MmioDevice:
                 self._rknpu(jobs)
         for region, buffer in self._buffers:
             buffer.data[:] = region.load()
+        return Timing(0.0, 0.0)
 
     def _rocket(self, jobs: list[tuple[NpuCore, Sequence[Launch]]]) -> None:
         for number in range(max(len(chain) for _, chain in jobs)):

@@ -414,8 +414,9 @@ def test_tiles_and_threads_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch)
     rng = np.random.default_rng(9)
     x, weights = _random(rng, (17, 13, 96)), _random(rng, (128, 3, 3, 96))
     results = []
-    for tile_bytes in (1 << 12, 1 << 26):
-        monkeypatch.setattr(tiles, "_TILE_BYTES", tile_bytes)
+    for tile_elements, split_work in ((1 << 11, 0), (1 << 24, 1 << 40)):
+        monkeypatch.setattr(tiles, "_TILE_ELEMENTS", tile_elements)
+        monkeypatch.setattr(tiles, "_SPLIT_WORK", split_work)
         board = Board()
         conv = Conv(
             height=17,

@@ -1,0 +1,50 @@
+"""Integer convolutions by the float library are exact, also where float32 alone would not hold the sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, exact_parts
+
+
+@pytest.mark.parametrize("lanes", [16, 1024, 5000])
+def test_parts_add_up_and_stay_within_the_bound(lanes: int) -> None:
+    weights = np.random.default_rng(lanes).integers(-255, 256, (4, 1, 1, lanes), dtype=np.int32)
+    parts = exact_parts(weights, 128)
+    np.testing.assert_array_equal(sum(part.astype(np.int64) for part in parts), weights)
+    assert all(np.abs(part).sum(axis=(1, 2, 3)).max() * 128 <= FLOAT32_EXACT for part in parts)
+    assert (len(parts) > 1) == (lanes > 1024 / 2)
+
+
+def test_extreme_sums_beyond_float32_are_exact_in_parts() -> None:
+    """2^24 + 1 is no float32: without parts the last unit would be lost."""
+    weights = np.full((2, 1, 1, 2000), 127, np.int32)
+    weights[0, 0, 0, 0] = 1
+    window = np.full((1, 1, 2000), -127, np.int8)
+    found = np.zeros(2)
+    for part in exact_parts(weights, 128):
+        found += FloatConvolution((1, 1, 2000), part, (1, 1), (1, 1), depthwise=False).run(window)[0]
+    expected = window.reshape(-1).astype(np.int64) @ weights.reshape(2, -1).T
+    assert np.abs(expected).max() > FLOAT32_EXACT
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation"), [((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (2, 3)), ((2, 2), (2, 1))]
+)
+def test_depthwise_strides_and_dilations(stride: tuple[int, int], dilation: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-128, 128, (1, 3, 2, 16), dtype=np.int32)
+    window = rng.integers(-128, 128, (11, 12, 16), dtype=np.int8)
+    found = FloatConvolution(window.shape, weights.astype(np.float32), stride, dilation, depthwise=True).run(window)
+    height = (11 - (2 * dilation[0] + 1)) // stride[0] + 1
+    width = (12 - (dilation[1] + 1)) // stride[1] + 1
+    expected = np.zeros((height, width, 16), np.int64)
+    for y in range(height):
+        for x in range(width):
+            for ky in range(3):
+                for kx in range(2):
+                    pixel = window[y * stride[0] + ky * dilation[0], x * stride[1] + kx * dilation[1]].astype(np.int64)
+                    expected[y, x] += pixel * weights[0, ky, kx]
+    np.testing.assert_array_equal(found, expected.reshape(-1, 16))
