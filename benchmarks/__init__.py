@@ -1,0 +1,1 @@
+"""Figures to watch: speed of the emulator, size and speed of compilation, memory, and accuracy over real models."""
