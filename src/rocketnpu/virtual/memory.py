@@ -101,6 +101,8 @@ class AddressSpace:
         self._addresses = FreeList(0, page_table.PAGES * PAGE_BYTES)
         self._directory = pages.take(PAGE_BYTES)
         self._tables: dict[int, int] = {}
+        self._mappings = 0
+        self._closed = False
 
     @property
     def directory(self) -> int:
@@ -111,24 +113,33 @@ class AddressSpace:
         """Map pages (an offset in PhysicalPages.bytes) for reading and writing; their virtual address."""
         address = self._addresses.take(size_bytes)
         self._enter(address, size_bytes, offset)
+        self._mappings += 1
         return address
 
     def unmap(self, address: int, size_bytes: int) -> None:
         """Undo `map`."""
         self._enter(address, size_bytes, None)
         self._addresses.give(address, size_bytes)
+        self._mappings -= 1
+        self._give_back()
 
     def close(self) -> None:
-        """Give the page tables back."""
-        for table in (*self._tables.values(), self._directory):
-            self._pages.give(table, PAGE_BYTES)
-        self._tables = {}
+        """Give the page tables back, once nothing is mapped any more."""
+        if not self._closed:
+            self._closed = True
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._closed and not self._mappings:
+            for table in (*self._tables.values(), self._directory):
+                self._pages.give(table, PAGE_BYTES)
 
     def _enter(self, address: int, size_bytes: int, offset: int | None) -> None:
         for page in range(address, address + size_bytes, PAGE_BYTES):
             number = page // PAGE_BYTES
-            word = 0 if offset is None else PHYSICAL_BASE + offset + page - address
-            word = 0 if offset is None else page_table.entry(word, VALID | READABLE | WRITABLE)
+            word = 0
+            if offset is not None:
+                word = page_table.entry(PHYSICAL_BASE + offset + page - address, VALID | READABLE | WRITABLE)
             self._words(self._table(number // TABLE_ENTRIES))[number % TABLE_ENTRIES] = word
 
     def _table(self, index: int) -> int:

@@ -6,7 +6,7 @@
  * memory, and answers. Nothing here knows what the calls mean. The other half is server.py.
  *
  * Environment: ROCKETNPU_VIRTUAL_SOCKET is the server's address, _NODE "PATH=MAJOR:MINOR" the device, _ROOT a folder
- * with the files that stand in for those below the paths in _PATHS (colons between them).
+ * with the files that stand in for those below the paths in _PATHS (semicolons between them).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -267,12 +267,12 @@ static const char *place(const char *path, char *buffer)
     if (!path || *path != '/' || !*root)
         return path;
     for (const char *start = setting("ROCKETNPU_VIRTUAL_PATHS"); *start;) {
-        size_t size = strcspn(start, ":");
+        size_t size = strcspn(start, ";");
         if (!strncmp(path, start, size) && (!path[size] || path[size] == '/')) {
             if (snprintf(buffer, PATH_MAX, "%s%s", root, path) < PATH_MAX)
                 return buffer;
         }
-        start += size + (start[size] == ':');
+        start += size + (start[size] == ';');
     }
     return path;
 }

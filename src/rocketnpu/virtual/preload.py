@@ -92,7 +92,7 @@ def run(system: System, command: Sequence[str]) -> int:
             "ROCKETNPU_VIRTUAL_SOCKET": str(socket_path),
             "ROCKETNPU_VIRTUAL_NODE": f"{system.tree.node}={device.major}:{device.minor}",
             "ROCKETNPU_VIRTUAL_ROOT": str(root),
-            "ROCKETNPU_VIRTUAL_PATHS": ":".join(system.tree.covered),
+            "ROCKETNPU_VIRTUAL_PATHS": ";".join(system.tree.covered),
         }
         if emulated:
             environment["QEMU_SET_ENV"] = f"LD_PRELOAD={library}"

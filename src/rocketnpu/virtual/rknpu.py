@@ -188,8 +188,9 @@ class Rknpu:
         job = self._running[core]
         if job is None:
             return
-        if both_groups(status) != job.expected[core]:
-            self.board.report(f"rknpu core {core}: interrupt {status:#x}, expected {job.expected[core]:#x}: ignored")
+        found, expected = both_groups(status), job.expected[core]
+        if found != expected:
+            self.board.report(f"rknpu core {core}: interrupt {status:#x} is {found:#x}, not {expected:#x}: ignored")
         elif job.kicked[core] < len(job.chains[core]):
             self._kick(core, job)
         else:

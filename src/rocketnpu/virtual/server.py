@@ -119,6 +119,8 @@ class Server:
         """End all connections."""
         self._wake.send(b"x")
         self._thread.join()
+        self._wake.close()
+        self._woken.close()
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
