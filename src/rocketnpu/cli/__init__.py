@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from rocketnpu.cli import compile, demo, devices, inspect, run, verify, virtual
+from rocketnpu.cli import bench, compile, demo, devices, doctor, inspect, run, verify, virtual
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain
 from rocketnpu.errors import Error
@@ -21,7 +21,9 @@ COMMANDS: dict[str, ModuleType] = {
     "compile": compile,
     "verify": verify,
     "inspect": inspect,
+    "bench": bench,
     "devices": devices,
+    "doctor": doctor,
     "demo": demo,
     "virtual": virtual,
 }

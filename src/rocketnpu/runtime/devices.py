@@ -63,18 +63,20 @@ def open_device(name: str, program: Program, kernel: Kernel | None = None) -> De
     return DRIVERS[chosen.name](chosen.node, kernel)
 
 
-def driver_in_sysfs(kernel: Kernel, folder: str, node_name: str) -> str | None:
-    """The driver that sysfs names for a node, in lower case; None if it names none, as for rocket's virtual parent."""
+def _driver_in_sysfs(kernel: Kernel, folder: str, node_name: str) -> str | None:
+    """The driver of a node's parent, in lower case; None if it has none, as rocket's virtual parent may."""
     try:
-        return kernel.readlink(f"{folder}/{node_name}/device/driver").rpartition("/")[2].lower()
+        event = kernel.read_text(f"{folder}/{node_name}/device/uevent")
     except OSError:
         return None
+    lines = (line.partition("=") for line in event.splitlines())
+    return next((value.lower() for key, _, value in lines if key == "DRIVER"), None)
 
 
 def _nodes(kernel: Kernel) -> Iterator[DeviceInfo]:
     for folder, prefix, sysfs in NODE_FOLDERS:
         for name in _names(kernel, folder):
-            driver = driver_in_sysfs(kernel, sysfs, name)
+            driver = _driver_in_sysfs(kernel, sysfs, name)
             # Nodes of other drivers, a GPU's say, stay untouched: opening one may wake its device.
             if name.startswith(prefix) and (driver in DRIVERS or driver is None):
                 info = _probe(kernel, f"{folder}/{name}", driver)
