@@ -114,11 +114,6 @@ def test_a_large_window_that_slides_stays_on_the_cpu() -> None:
     assert reason == "a pooling window above 31 x 31 covers the whole image"
 
 
-def test_max_pool_stays_on_the_cpu() -> None:
-    model = ModelBuilder(seed=13)
-    assert reason_on_cpu(model, model.max_pool(model.input((1, 8, 8, 4)))) == "MAX_POOL_2D has no NPU form"
-
-
 def test_the_steps_of_a_large_mean_share_the_arena_with_their_neighbours() -> None:
     """The averages between the two steps must not lie where a residual tensor waits."""
     model = ModelBuilder(seed=14)
