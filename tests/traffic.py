@@ -148,7 +148,10 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
     planes = (task.get(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, "CHANNEL") + 1) // ATOM
     first = width * height + task.word(DPU_RDMA.RDMA_SURF_NOTCH) // ATOM
     second = task.get(DPU_RDMA.RDMA_EW_SURF_STRIDE, "EW_SURF_STRIDE")
-    for register, pitch in ((DPU_RDMA.RDMA_SRC_BASE_ADDR, first), (DPU_RDMA.RDMA_EW_BASE_ADDR, second)):
+    operands = [(DPU_RDMA.RDMA_SRC_BASE_ADDR, first)]
+    if not task.get(DPU_RDMA.RDMA_ERDMA_CFG, "ERDMA_DISABLE"):
+        operands.append((DPU_RDMA.RDMA_EW_BASE_ADDR, second))
+    for register, pitch in operands:
         yield _atoms(task.word(register) // ATOM, [plane * pitch for plane in range(planes)], height, width, width)
 
 

@@ -161,6 +161,12 @@ def fits_one_cube(graph: Graph, op: Operator) -> bool:
     return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
 
 
+def input_fits_one_cube(graph: Graph, op: Operator) -> bool:
+    """height, width and channels of the input are at most 8192"""
+    shape = cube_shape(operands(graph, op).data)
+    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
+
+
 def has_equal_grid(graph: Graph, op: Operator) -> bool:
     """input and output have the same scale and zero point"""
     grids = [tensor.quantization for tensor in _activations(graph, op)]
@@ -239,6 +245,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         ),
         "ADD": (*_DATA, has_clamp_activation, has_equal_shapes, fits_one_cube),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
+        "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation, input_fits_one_cube),
         "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
         "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),
     }

@@ -13,8 +13,9 @@ from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
 from rocketnpu.compiler.emit_addition import emit_addition
 from rocketnpu.compiler.emit_convolution import emit_convolution
+from rocketnpu.compiler.emit_move import emit_move
 from rocketnpu.compiler.lowered import cube_shape, image_row_pitch
-from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution
+from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution, PlannedMove
 from rocketnpu.compiler.steps import StepPlan, storage
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import (
@@ -107,6 +108,9 @@ def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool)
             ]
         case PlannedAddition(form, scales):
             return [emit_addition(form, scales, places[form.first], places[form.second], places[form.output])]
+        case PlannedMove(form):
+            second = None if form.second is None else places[form.second]
+            return [emit_move(form, places[form.first], second, places[form.output])]
         case PlannedAlias():
             return []
 

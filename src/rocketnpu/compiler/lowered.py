@@ -189,6 +189,33 @@ class Addition:
 
 
 @dataclass(frozen=True)
+class Move:
+    """Bytes of one cube, or the larger ones of two cubes, into another cube.
+
+    In every plane, `height` x `width` consecutive pixels from `first_start` on, and from `second_start` on if there is
+    a second cube, become as many rows of the output from `output_start` on. Starts are pixels counted through all
+    planes: plane * pixels + row * width + column. A single row may run over the ends of the output's rows.
+    """
+
+    first: str
+    second: str | None
+    output: str
+    input_shape: CubeShape
+    output_shape: CubeShape
+    height: int
+    width: int
+    channels: int
+    first_start: int = 0
+    second_start: int = 0
+    output_start: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.first,) if self.second is None else (self.first, self.second)
+
+
+@dataclass(frozen=True)
 class Alias:
     """A tensor whose bytes on the device are those of another: a reshape that keeps pixels and channels."""
 
@@ -207,4 +234,4 @@ class Alias:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Addition | Alias
+Lowered: TypeAlias = Convolution | Addition | Alias | Move

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rocketnpu.compiler.constraints import ConstraintError, check
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
-from rocketnpu.compiler.lowered import Addition, Alias, Convolution, Lowered
+from rocketnpu.compiler.lowered import Addition, Alias, Convolution, Lowered, Move
 from rocketnpu.compiler.requantize import AdditionScales, Requantization, requantize, requantize_addition
 from rocketnpu.compiler.tile import Tile, tile
 from rocketnpu.ir import Graph, Operator
@@ -33,13 +33,20 @@ class PlannedAddition:
 
 
 @dataclass(frozen=True)
+class PlannedMove:
+    """A copy or a maximum, which needs no arithmetic."""
+
+    form: Move
+
+
+@dataclass(frozen=True)
 class PlannedAlias:
     """A change of name and shape; no task."""
 
     form: Alias
 
 
-Planned: TypeAlias = PlannedConvolution | PlannedAddition | PlannedAlias
+Planned: TypeAlias = PlannedConvolution | PlannedAddition | PlannedAlias | PlannedMove
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,5 +100,7 @@ def _plan(form: Lowered) -> Planned:
             return PlannedConvolution(form, requantize(form), tile(form))
         case Addition():
             return PlannedAddition(form, requantize_addition(form))
+        case Move():
+            return PlannedMove(form)
         case Alias():
             return PlannedAlias(form)

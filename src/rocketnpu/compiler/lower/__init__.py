@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_add
+from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.shape import lower_reshape
 from rocketnpu.compiler.lowered import Lowered
@@ -27,6 +28,7 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "FULLY_CONNECTED": lower_fully_connected,
         "ADD": lower_add,
         "AVERAGE_POOL_2D": lower_average_pool,
+        "MAX_POOL_2D": lower_max_pool,
         "MEAN": lower_mean,
         "RESHAPE": lower_reshape,
     }

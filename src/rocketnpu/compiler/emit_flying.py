@@ -1,0 +1,48 @@
+"""The frame of a DPU-only ("flying") task: a whole cube from memory through the DPU's stages to another cube.
+
+The frame copies int8 values; what a task computes is set on top of it (hardware/regcmd.md, Task list layout; dpu.md,
+EW stage). Evidence: the vendor's copies, additions and lookups without convolution, register by register.
+"""
+
+from __future__ import annotations
+
+from rocketnpu.compiler.commands import Address, TaskRegisters
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, CubeShape
+from rocketnpu.hw.registers import DPU, DPU_RDMA
+from rocketnpu.hw.sizes import align
+
+ALGO_ADD = 2
+BURST_16 = 15
+"""Burst length fields hold bursts - 1; every known program uses 16."""
+OUTPUT_TO_MEMORY = 2
+
+
+def flying_task(name: str, shape: CubeShape, source: Address, output: Address) -> TaskRegisters:
+    """A task that copies a whole cube, with BS, BN and EW bypassed and OUT_CVT at gain 1."""
+    task = TaskRegisters(name, (DPU, DPU_RDMA))
+    channels = align(shape.channels, ATOM_CHANNELS)
+    task.set(DPU.FEATURE_MODE_CFG, BURST_LEN=BURST_16, OUTPUT_MODE=OUTPUT_TO_MEMORY, FLYING_MODE=1)
+    task.point(DPU.DST_BASE_ADDR, output)
+    task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
+    task.set(DPU.DATA_CUBE_WIDTH, WIDTH=shape.width - 1)
+    task.set(DPU.DATA_CUBE_HEIGHT, HEIGHT=shape.height - 1)
+    # In DPU-only tasks both counts must agree (hardware/convolution.md, Must not emit).
+    task.set(DPU.DATA_CUBE_CHANNEL, ORIG_CHANNEL=channels - 1, CHANNEL=channels - 1)
+    task.set(DPU.BS_CFG, BS_RELU_BYPASS=1, BS_MUL_BYPASS=1, BS_ALU_BYPASS=1, BS_BYPASS=1)
+    task.set(DPU.BS_OW_CFG, OD_BYPASS=1)
+    task.set(DPU.WDMA_SIZE_0, CHANNEL_WDMA=channels - 1)
+    task.set(DPU.WDMA_SIZE_1, HEIGHT_WDMA=shape.height - 1, WIDTH_WDMA=shape.width - 1)
+    task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_BYPASS=1, BN_ALU_BYPASS=1, BN_BYPASS=1)
+    task.set(DPU.EW_CFG, EW_RELU_BYPASS=1, EW_OP_CVT_BYPASS=1, EW_LUT_BYPASS=1, EW_OP_BYPASS=1, EW_BYPASS=1)
+    task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=1)
+    task.set(DPU.OUT_CVT_SCALE, OUT_CVT_SCALE=1)
+    task.set(DPU.SURFACE_ADD, SURF_ADD=shape.pixels)
+
+    task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=shape.width - 1)
+    task.set(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=shape.height - 1)
+    task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=channels - 1)
+    task.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, source)
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
+    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=BURST_16, FLYING_MODE=1)
+    task.set(DPU_RDMA.RDMA_WEIGHT, E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
+    return task

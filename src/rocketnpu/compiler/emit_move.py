@@ -1,0 +1,49 @@
+"""Register values of a move: a DPU-only task that copies bytes, or takes the larger of two (hardware/dpu.md, EW stage).
+
+Evidence: the copy is the vendor's (hardware/layouts.md, Concatenation) without its change of grid. EW maxima of int8
+are exact on silicon, 4096 elements; operands that overlap in memory stand on the meaning of the address registers
+alone.
+"""
+
+from __future__ import annotations
+
+from rocketnpu.compiler.commands import Address, TaskRegisters
+from rocketnpu.compiler.emit_flying import flying_task
+from rocketnpu.compiler.lowered import CubeShape, Move
+from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.registers import DPU, DPU_RDMA
+
+ALGO_MAX = 0
+DATA_SIZE_8_BIT = 1
+PER_PIXEL = 1
+
+
+def emit_move(move: Move, first: Address, second: Address | None, output: Address) -> TaskRegisters:
+    """The task of one move; the addresses are those of whole cubes."""
+    shape = CubeShape(move.height, move.width, move.channels)
+    pitch_in, pitch_out = move.input_shape.pixels, move.output_shape.pixels
+    source, target = first + move.first_start * ATOM_BYTES, output + move.output_start * ATOM_BYTES
+    task = flying_task(move.output, shape, source, target)
+    row_gap = move.output_shape.width - shape.width if shape.height > 1 else 0
+    task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=pitch_out)
+    task.set(DPU.SURFACE_ADD, SURF_ADD=pitch_out)
+    task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=row_gap, NOTCH_ADDR_1=row_gap)
+    task.set(DPU_RDMA.RDMA_SURF_NOTCH, SURF_NOTCH_ADDR=pitch_in - shape.pixels)
+    if second is None:
+        return task
+    task.set(
+        DPU.EW_CFG,
+        EW_CVT_TYPE=1,
+        EW_DATA_MODE=PER_PIXEL,
+        EDATA_SIZE=DATA_SIZE_8_BIT,
+        EW_EQUAL_EN=1,
+        EW_ALU_ALGO=ALGO_MAX,
+        EW_RELU_BYPASS=1,
+        EW_LUT_BYPASS=1,
+        EW_OP_SRC=1,
+    )
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=PER_PIXEL, ERDMA_DATA_SIZE=DATA_SIZE_8_BIT)
+    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + move.second_start * ATOM_BYTES)
+    task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch_in)
+    return task
+

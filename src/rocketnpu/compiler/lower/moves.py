@@ -1,0 +1,88 @@
+"""Convolutions that only move values: every output is one input, or the zero point where there is none.
+
+The chip's readers know strides, padding and row pitches only in front of a convolution, so that values which change
+their place in the raster, or their channel, pass through one with weights 0 and 1. Values come out unchanged: the
+gain 1 has an exact pair of multipliers (requantize.py, recipe 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.lowered import Convolution, CubeShape, Window
+
+LOWEST = -128
+"""Below every int8 value: what padding holds where the largest value wins."""
+
+
+def identity(
+    source: str,
+    target: str,
+    data: CubeShape,
+    out: CubeShape,
+    *,
+    zero_point: int,
+    origin: tuple[int, int] = (0, 0),
+    strides: tuple[int, int] = (1, 1),
+    low: int = -128,
+    high: int = 127,
+) -> Convolution:
+    """Output (y, x) is input (y * stride + origin), within low and high; `zero_point` where that lies outside."""
+    ones = np.ones((data.channels, 1, 1, 1), np.int8)
+    return _mover(source, target, data, out, ones, zero_point, origin, strides, low, high, depthwise=True)
+
+
+def selection(
+    source: str,
+    target: str,
+    data: CubeShape,
+    out: CubeShape,
+    *,
+    channels: NDArray[np.int64],
+    zero_point: int,
+) -> Convolution:
+    """Output channel c of every pixel is input channel channels[c], or `zero_point` where that is negative."""
+    weights = np.zeros((channels.size, 1, 1, data.channels), np.int8)
+    chosen = np.flatnonzero(channels >= 0)
+    weights[chosen, 0, 0, channels[chosen]] = 1
+    return _mover(source, target, data, out, weights, zero_point, (0, 0), (1, 1), -128, 127, depthwise=False)
+
+
+def _mover(
+    source: str,
+    target: str,
+    data: CubeShape,
+    out: CubeShape,
+    weights: NDArray[np.int8],
+    zero_point: int,
+    origin: tuple[int, int],
+    strides: tuple[int, int],
+    low: int,
+    high: int,
+    *,
+    depthwise: bool,
+) -> Convolution:
+    channels: int = weights.shape[0]
+    return Convolution(
+        input=source,
+        output=target,
+        input_shape=data,
+        output_shape=out,
+        depthwise=depthwise,
+        weights=weights,
+        weight_zero_points=np.zeros(channels, np.int64),
+        bias=np.zeros(channels, np.int64),
+        gains=np.ones(channels),
+        input_zero_point=zero_point,
+        output_zero_point=zero_point,
+        stride_h=strides[0],
+        stride_w=strides[1],
+        dilation_h=1,
+        dilation_w=1,
+        origin_h=origin[0],
+        origin_w=origin[1],
+        window=Window(0, out.height, 0, out.width),
+        low=low,
+        high=high,
+    )
