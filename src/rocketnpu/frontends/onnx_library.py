@@ -28,10 +28,12 @@ def refusal_is_model_error(what: str) -> Generator[None]:
     """Whatever a library raises on a bad model as a ModelError of one line that starts with `what`.
 
     Their C++ and Python parts raise many kinds of exceptions on hostile files, some derived from Exception directly.
+    What onnx.checker prints of the surroundings is left out.
     """
     try:
         yield
     except Error:
         raise
     except Exception as error:
-        raise ModelError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        reason = " ".join(str(error).split()).partition(" ==> Context")[0]
+        raise ModelError(f"{what}: {reason or type(error).__name__}") from error

@@ -77,7 +77,7 @@ def read_model(data: bytes, name: str) -> Source:
         model.ParseFromString(data)
     with refusal_is_model_error(f"{name} is malformed"):
         _refuse_external(model, name)
-        onnx.checker.check_model(model)
+        _check(model)
         _drop_constant_inputs(model)
         names = frozenset(output for node in model.graph.node for output in node.output)
         opaque = _opaque(model)
@@ -88,6 +88,17 @@ def read_model(data: bytes, name: str) -> Source:
     if opaque is None and _needs_tidying(model):
         model = _tidied(model, name)
     return Source(model, names, opaque)
+
+
+def _check(model: Any) -> None:
+    """onnx.checker, which asks for the shapes of outputs; ONNX Runtime does not, and they follow from the inputs."""
+    bare = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    bare = [declared for declared in bare if not declared.HasField("shape")]
+    for declared in bare:
+        declared.shape.SetInParent()
+    library("onnx").checker.check_model(model)
+    for declared in bare:
+        declared.ClearField("shape")
 
 
 def opset(model: Any) -> int:

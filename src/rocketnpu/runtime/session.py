@@ -121,6 +121,11 @@ class Session:
         return tuple(_info(self._entries[name]) for name in self._program.outputs)
 
     @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Every tensor that goes in or out of a step."""
+        return tuple(_info(entry) for entry in self._program.tensors)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """What runs where: each step's name, place ("npu" or "cpu"), operators, inputs and outputs.
 
@@ -248,7 +253,7 @@ class Session:
             if name in self._program.dissolved:
                 raise CompileError(
                     f"tensor {name!r} does not exist at run time: step {self._program.dissolved[name]!r} absorbed it; "
-                    f"compile with keep=[{name!r}], or make the Session with fetch={ALL!r}"
+                    f"compile with keep=[{name!r}], or make the Session with fetch=[{name!r}]"
                 )
             if name not in self._entries and not any(name in _made_inside(step) for step in self._program.steps):
                 raise ModelError(f"the model has no tensor {name!r} that can be fetched")
