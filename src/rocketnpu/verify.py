@@ -5,7 +5,7 @@ The reference of a TFLite model is LiteRT with its plain kernels, that of an ONN
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu import litert, ort
+from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.load import compile_model
@@ -100,25 +101,48 @@ def verify(model: str | Path | bytes, inputs: Sequence[Mapping[str, ArrayLike]] 
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)
     sets = list(inputs) if inputs is not None else random_inputs(program, 3)
+    return _compare(program, (reference.tensors([values[name] for name in program.inputs]) for values in sets))
+
+
+def verify_record(program: Program, record: Mapping[str, NDArray[Any]], cores: int = 1) -> VerifyReport:
+    """Compare every step with recorded tensors ({name: array}), for instance those of the vendor's simulator.
+
+    Steps whose tensors are not recorded are not compared. Raises ModelError when the record lacks a tensor that a step
+    reads, or an array that does not fit its tensor.
+    """
+    return _compare(program, [record], cores)
+
+
+def _compare(program: Program, references: Iterable[Mapping[str, NDArray[Any]]], cores: int = 1) -> VerifyReport:
+    """Each reference holds the tensors of one run, the inputs among them."""
+    shapes = {entry.name: entry.shape for entry in program.tensors}
     layers = {
-        name: LayerReport(name, tuple(op.kind for op in step.operators), step.place, graph.tensors[name].shape)
+        name: LayerReport(name, tuple(op.kind for op in step.operators), step.place, shapes[name])
         for step in program.steps
         for name in step.outputs
     }
     outputs = {name: Difference() for name in program.outputs}
     same_top = dict.fromkeys(program.outputs, 0)
-    with Session(program, device="emulator") as session:
-        for values in sets:
-            expected = reference.tensors([values[name] for name in program.inputs])
+    compared: set[str] = set()
+    count = 0
+    with Session(program, device="emulator", cores=cores) as session:
+        for expected in references:
+            count += 1
+            missing = [name for name in program.inputs if name not in expected]
+            if missing:
+                raise ModelError(f"the reference lacks input {missing[0]!r} of {program.name}")
             isolated = session.run_isolated(expected)
-            found = session.run(values, fetch="all")
-            for name, layer in layers.items():
-                layer.isolated.add(isolated[name], expected[name])
-                layer.end_to_end.add(found[name], expected[name])
-            for name in program.outputs:
+            found = session.run({name: expected[name] for name in program.inputs}, fetch="all")
+            for name in layers.keys() & expected.keys():
+                compared.add(name)
+                layers[name].isolated.add(isolated[name], expected[name])
+                layers[name].end_to_end.add(found[name], expected[name])
+            for name in outputs.keys() & expected.keys():
                 outputs[name].add(found[name], expected[name])
                 same_top[name] += int(np.argmax(found[name]) == np.argmax(expected[name])) if found[name].size else 1
-    return VerifyReport(program.name, len(sets), tuple(layers.values()), outputs, same_top)
+    return VerifyReport(
+        program.name, count, tuple(layer for name, layer in layers.items() if name in compared), outputs, same_top
+    )
 
 
 def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

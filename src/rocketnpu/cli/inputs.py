@@ -32,7 +32,7 @@ def read_inputs(tensors: Sequence[TensorInfo], files: Sequence[str]) -> Arrays:
     for argument in files:
         name, path = _split(argument, tensors)
         if path.suffix == ".npz":
-            given.update(_read_npz(path, tensors))
+            given.update(read_npz(path, tensors))
             continue
         free = [tensor for tensor in tensors if (tensor.name == name if name else tensor.name not in given)]
         if not free:
@@ -79,7 +79,8 @@ def _read_array(path: Path, tensor: TensorInfo) -> NDArray[Any]:
         return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
 
-def _read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
+def read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
+    """The arrays of a .npz file that have the name of one of `tensors`; raises ModelError for one that doesn't fit."""
     arrays: Arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -92,7 +93,7 @@ def _read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
         raise ModelError(f"{path}: not a whole .npz file ({error})") from None
     if not arrays:
         names = ", ".join(tensor.name for tensor in tensors)
-        raise ModelError(f"{path}: no array has the name of an input ({names})")
+        raise ModelError(f"{path}: no array has the name of a tensor ({names})")
     return arrays
 
 

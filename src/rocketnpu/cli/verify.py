@@ -1,5 +1,6 @@
 """Compare each layer, alone and end to end, with LiteRT's reference kernels or ONNX Runtime node by node.
 
+With --reference it compares a compiled program, for instance the vendor's .rknn, with recorded tensors instead.
 Alone means fed with the reference's own tensors, so that differences don't add up. Differences are in steps of the
 tensor's grid (its own units if it is not quantized). Exit code 1: a layer on the NPU differs by more than --tolerance.
 """
@@ -9,19 +10,23 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
-from rocketnpu.cli.inputs import Arrays, read_picture
+from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
 from rocketnpu.cli.terminal import finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
-from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify
+from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify, verify_record
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_model(parser, ".tflite or .onnx")
+    add_model(parser, ".tflite or .onnx; with --reference also a .rnpu or .rknn")
+    record_help = "tensors by name that someone else computed for one input, instead of a reference runtime"
+    parser.add_argument("--reference", type=Path, metavar="FILE.npz", help=record_help)
+    parser.add_argument("--cores", type=positive, default=1, metavar="N", help="cores to run on, with --reference")
     parser.add_argument("--inputs", type=positive, metavar="N", help="random inputs (default: 3; none with --image)")
     parser.add_argument("--seed", type=seed, default=0, help="of the random inputs (default: 0)")
     tolerance_help = "largest difference of a layer alone that is fine (default: 1)"
@@ -34,13 +39,21 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
     with progress() as bar:
         bar.add_task("comparing", total=None)
-        report = verify(arguments.model, _input_sets(arguments))
+        if arguments.reference is not None:
+            report = _verify_record(arguments)
+        else:
+            report = verify(arguments.model, _input_sets(arguments))
     passed = report.worst_npu_layer <= arguments.tolerance
     if arguments.json:
         print_json(_to_json(report, passed))
     else:
         _print_report(report, passed, arguments.tolerance)
     return 0 if passed else 1
+
+
+def _verify_record(arguments: argparse.Namespace) -> VerifyReport:
+    with rn.Session(arguments.model, device="emulator", cores=arguments.cores) as session:
+        return verify_record(session.program, read_npz(arguments.reference, session.tensors), arguments.cores)
 
 
 def _input_sets(arguments: argparse.Namespace) -> list[Arrays]:
