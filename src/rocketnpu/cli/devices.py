@@ -21,6 +21,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"devices": [asdict(device) for device in found]})
     else:
-        rows = [(device.name, device.version, device.node or "", device.cores) for device in found]
-        print_table(("device", "version", "node", "cores>"), rows)
+        rows = [
+            (device.name, device.version, device.node or "", device.cores, device.problem or "") for device in found
+        ]
+        print_table(("device", "version", "node", "cores>", "problem"), rows)
     return 0
