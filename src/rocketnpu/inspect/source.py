@@ -1,4 +1,4 @@
-"""Any file that can be inspected as a Program: .rnpu, .rknn, or nothing but register command words."""
+"""Any file that can be inspected as a Program: .rnpu, .rknn, a record of jobs, or bare register command words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rocketnpu.program.container import is_container
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment, Task
 from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
 from rocketnpu.runtime.load import load
+from rocketnpu.virtual.record import MAGIC as RECORD_MAGIC
+from rocketnpu.virtual.record import Record
 
 WORD_BYTES = 8
 WINDOW_BYTES = 0x1000
@@ -30,6 +32,9 @@ def read_program(path: Path) -> Program:
     data = path.read_bytes()
     if is_container(data) or data.startswith(RKNN_MAGIC):
         return replace(load(path), name=path.name)
+    if data.startswith(RECORD_MAGIC):
+        with Record(path) as record:
+            return command_program(record.all_commands(), path.name)
     return command_program(data, path.name)
 
 

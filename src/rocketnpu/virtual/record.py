@@ -18,6 +18,7 @@ import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 import numpy as np
@@ -29,6 +30,8 @@ from rocketnpu.hw.regcmd import TRAILER_ENTRIES, Words
 from rocketnpu.virtual.memory import PhysicalPages
 from rocketnpu.virtual.objects import Buffer, Job
 
+MAGIC = b"PK\x03\x04"
+"""How every ZIP archive with anything in it begins."""
 LIMIT_BYTES = 1 << 30
 """More than this in one job's buffers is refused: no job of this NPU's programs comes near it."""
 _JSON_LIMIT_BYTES = 1 << 26
@@ -141,6 +144,18 @@ class Record:
                         break
                 else:
                     raise ModelError(f"{self._path}: the command list at {address:#x} is in no buffer of its job")
+
+    def all_commands(self) -> bytes:
+        """The command lists of all jobs, one after the other."""
+        return b"".join(words.tobytes() for job in self.jobs() for _, _, words in self.commands(job))
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""

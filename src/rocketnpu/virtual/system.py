@@ -182,10 +182,10 @@ class System:
         self._drop_unmapped()
         self.board.counters[call] += 1
         for fault in (self._faults.next(ANY_CALL), self._faults.next(call)):
-            if fault == KILL:
-                raise Killed
-            if fault == REMOVE:
+            if fault in (KILL, REMOVE):
                 self._removed = True
+                if fault == KILL:
+                    raise Killed
             elif fault is not None:
                 raise failure(getattr(errno, fault))
         if self._removed:
