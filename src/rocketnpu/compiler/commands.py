@@ -91,11 +91,11 @@ class CommandSegment:
     relocations: list[Relocation] = field(default_factory=list[Relocation])
     _words: list[int] = field(default_factory=list[int])
 
-    def append(self, registers: TaskRegisters) -> int:
-        """Add a task's list at the end of the chain; returns the task's index."""
+    def append(self, registers: TaskRegisters, *, linked: bool = True) -> int:
+        """Add a task's list; returns the task's index. `linked`: the list before it leads on to it."""
         body, addresses = registers.words()
         first = len(self._words)
-        if self.tasks:
+        if self.tasks and linked:
             self._link_last_to(first, len(body))
         self._words += body
         self._words += regcmd.trailer(0, 0, regcmd.enable_mask(registers.blocks))
