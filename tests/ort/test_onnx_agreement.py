@@ -164,6 +164,24 @@ def test_average_pools_on_one_grid_differ_from_the_reference_at_exact_halves_onl
     assert np.array_equal(result.found["y"][~differs], result.expected["y"][~differs])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("attributes", [{}, {"strides": [2, 2], "pads": [1, 0, 1, 2]}], ids=["plain", "padded"])
+@pytest.mark.parametrize("on_integers", [False, True])
+def test_max_pools_on_real_numbers_and_on_integers(on_integers: bool, attributes: dict[str, Any], dtype: Any) -> None:
+    model = OnnxBuilder()
+    grid = (0.03, 100)
+    x = model.input((1, 20, 9, 8), dtype)
+    real = model.real(x, grid, dtype)
+    pool = model.node("MaxPool", x if on_integers else real, kernel_shape=[3, 3], **attributes)
+    result = pool if on_integers else model.quantized(pool, grid, dtype)
+    if on_integers:
+        model.output(real, np.float32)  # what tells the integers' grid
+    data = model.build(result, dtype=dtype)
+    agreement = onnx_agreement(data, [noise((1, 20, 9, 8), dtype)])
+    assert "MAX_POOL_2D" not in agreement.reasons()
+    assert np.array_equal(agreement.found[result], agreement.expected[result])
+
+
 @pytest.mark.parametrize(("size", "scale"), [((7, 7), 0.007), ((5, 62), 0.025)])
 def test_global_averages(size: tuple[int, int], scale: float) -> None:
     """Above 31 columns in two steps, whose roundings add up; with 40 bytes, a share of equal ones says nothing."""

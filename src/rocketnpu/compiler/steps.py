@@ -81,8 +81,8 @@ def lifetimes(graph: Graph, steps: Sequence[StepPlan]) -> list[Lifetime]:
         for name in step.inputs:
             if step.on_npu and not _made_on_npu(steps[:index], name):
                 used[owner[name]].append(start[index])
-            if not step.on_npu and name in owner:
-                used[owner[name]] += [stop[_maker(steps, name)]] if _made_on_npu(steps, name) else []
+            if not step.on_npu and _made_on_npu(steps, name):
+                used[owner[name]].append(stop[_maker(steps, name)])
     for name in graph.outputs:
         if _made_on_npu(steps, name):
             used[owner[name]].append(stop[_maker(steps, name)])
