@@ -124,7 +124,96 @@ class ReduceOptions:
     keep_dims: bool
 
 
-Options: TypeAlias = ConvOptions | PoolOptions | FullyConnectedOptions | ElementwiseOptions | ReduceOptions | None
+@dataclass(frozen=True)
+class ConcatOptions:
+    """CONCATENATION; the axis is normalised to 0..rank-1."""
+
+    axis: int
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """SPLIT, SPLIT_V: the axis is normalised to 0..rank-1, and each output has its size along it."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SliceOptions:
+    """SLICE, STRIDED_SLICE: for each dimension of the input its first element, how many, and the step, which is not 0.
+
+    `dropped` names dimensions of size 1 that the output does not have.
+    """
+
+    begins: tuple[int, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PadOptions:
+    """PAD, PADV2, MIRROR_PAD: for each dimension how many elements before and after.
+
+    `value` is what they hold, as stored; None for real zero. `mirror` says how many elements of the edge a mirrored
+    border leaves out: 1 (REFLECT) or 0 (SYMMETRIC); None where the border is constant.
+    """
+
+    pads: tuple[tuple[int, int], ...]
+    value: int | None = None
+    mirror: int | None = None
+
+
+@dataclass(frozen=True)
+class ResizeOptions:
+    """RESIZE_NEAREST_NEIGHBOR, RESIZE_BILINEAR: which points of both images lie on one another."""
+
+    align_corners: bool
+    half_pixel_centers: bool
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """SPACE_TO_DEPTH, DEPTH_TO_SPACE: blocks of size x size pixels."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class TransposeOptions:
+    """TRANSPOSE: output dimension i is input dimension permutation[i]."""
+
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TransposeConvOptions:
+    """TRANSPOSE_CONV: inputs are the output's shape, weights (OC, KH, KW, IC), data and an optional bias."""
+
+    padding: Padding
+    stride_h: int
+    stride_w: int
+    activation: Activation = Activation.NONE
+
+
+Options: TypeAlias = (
+    ConvOptions
+    | PoolOptions
+    | FullyConnectedOptions
+    | ElementwiseOptions
+    | ReduceOptions
+    | ConcatOptions
+    | SplitOptions
+    | SliceOptions
+    | PadOptions
+    | ResizeOptions
+    | BlockOptions
+    | TransposeOptions
+    | TransposeConvOptions
+    | None
+)
 
 
 @dataclass(frozen=True)
