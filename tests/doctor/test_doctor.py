@@ -113,8 +113,8 @@ def test_a_driver_that_is_not_loaded_is_a_problem(examine: Diagnose) -> None:
 
 
 def test_a_core_that_the_driver_has_not_bound_is_a_problem(examine: Diagnose) -> None:
-    findings = examine(without(ROCKET, "drivers/rocket/fdac0000"))
-    assert problems(findings) == {"driver"}
+    findings = examine(without(without(ROCKET, "drivers/rocket/fdac0000"), "dev/accel"))
+    assert problems(findings) == {"driver", "node"}
     assert findings["driver"].found == "rocket has not bound npu@fdac0000"
 
 
@@ -122,6 +122,12 @@ def test_a_node_without_permission_names_the_group_or_the_rule(examine: Diagnose
     findings = examine(ROCKET, error=errno.EACCES)
     assert problems(findings) == {"node"}
     assert "udev" in findings["node"].advice or "usermod" in findings["node"].advice
+
+
+def test_a_container_that_shows_the_node_alone_has_no_problem(examine: Diagnose) -> None:
+    findings = examine(without(ROCKET, "proc/device-tree"))
+    assert problems(findings) == set(), findings
+    assert findings["device tree"].state == State.UNKNOWN
 
 
 def test_a_foreign_hardware_version_is_a_problem(examine: Diagnose) -> None:

@@ -81,6 +81,12 @@ def test_submitted_frames_use_a_descriptor_for_each_of_three_cores(kernel: Virtu
     device.close()
 
 
+def test_frames_submitted_to_the_emulator_take_turns(case: Case) -> None:
+    with rn.Session(case.program, device="emulator") as session:
+        for number, frame in enumerate([session.submit(x) for x in case.inputs]):
+            case.check(frame.wait(30), number)
+
+
 def test_three_frames_are_under_way_at_the_same_time(kernel: VirtualKernel, case: Case) -> None:
     submitted: list[str] = []
 

@@ -53,14 +53,18 @@ class _NpuNode:
 def diagnose(kernel: Kernel) -> tuple[Finding, ...]:
     """Everything there is to say; programs can run on the NPU if no finding is a PROBLEM."""
     nodes = _npu_nodes(kernel)
+    enabled = [node for node in nodes if node.enabled]
     found = [info for info in devices(kernel) if info.name != EMULATOR]
-    findings = [_board(kernel), _kernel_version(kernel, found), _device_tree(nodes)]
-    if any(node.enabled for node in nodes):
-        findings.append(_driver(kernel, [node for node in nodes if node.enabled]))
-    findings.append(_node(found))
     usable = next((info for info in found if info.problem is None), None)
-    if usable is not None:
-        findings.append(_versions(kernel, usable))
+    below = [_board(kernel), _kernel_version(kernel, found), _device_tree(nodes)]
+    below += [_driver(kernel, enabled)] if enabled else []
+    if usable is None:
+        return (*below, _node(found))
+    # A driver that answers has all it needs: what looks wrong below it is hidden, as in a container.
+    findings = [
+        Finding(item.subject, State.UNKNOWN, item.found) if item.state == State.PROBLEM else item for item in below
+    ]
+    findings += [_node(found), _versions(kernel, usable)]
     if nodes:
         findings.append(_clock(kernel, nodes))
     return tuple(findings)
@@ -140,7 +144,8 @@ def _driver(kernel: Kernel, enabled: list[_NpuNode]) -> Finding:
 
 def _node(found: list[DeviceInfo]) -> Finding:
     if not found:
-        return Finding("node", State.PROBLEM, "no /dev/accel/accel* or /dev/dri/renderD* of an NPU driver", "see above")
+        advice = "solve what is above; in a container, pass the node in, as with --device /dev/accel/accel0"
+        return Finding("node", State.PROBLEM, "no /dev/accel/accel* or /dev/dri/renderD* of an NPU driver", advice)
     usable = [info for info in found if info.problem is None]
     if usable:
         return Finding("node", State.OK, ", ".join(f"{info.node} ({info.name} {info.version})" for info in usable))

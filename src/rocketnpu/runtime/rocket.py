@@ -174,8 +174,8 @@ class RocketDevice(KernelDevice[_Job]):
         end = self._kernel.device_time_ns()
         if end - submitted >= WATCHDOG_NS:
             raise DeviceTimeout(
-                f"{self.node}: {(end - submitted) / NANOSECONDS:.2f} s for {prepared.description}: unless jobs of other "
-                "processes took that long, the driver's watchdog has reset the core and the results are lost; "
+                f"{self.node}: {(end - submitted) / NANOSECONDS:.2f} s for {prepared.description}: unless jobs of "
+                "other processes took that long, the driver's watchdog has reset the core and the results are lost; "
                 "`rocketnpu inspect --lint` checks the lists, the kernel log tells about IOMMU faults"
             )
         return Timing((submitted - start) / NANOSECONDS, (end - submitted) / NANOSECONDS)
