@@ -7,7 +7,7 @@
     chained      whether each core's lists were one chain (rknpu), or were kicked one by one (rocket)
     status       errno of the job, 0 if it ended well; `timed_out` if the watchdog ended it
     buffers      everything mapped in the job's address space: address, size (bytes), and the names of its content
-                 before the job and after it
+                 before the job and after it; the same name twice for what the job is not meant to write
 `data/NAME` is a buffer's content; NAME is its SHA-256, so that equal contents are stored once.
 """
 
@@ -64,14 +64,21 @@ class Recorder:
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         self._pages = pages
         self._stored: set[str] = set()
-        self._open: dict[Job, tuple[str, list[list[tuple[int, int]]], bool, list[tuple[Buffer, str]]]] = {}
+        self._open: dict[Job, tuple[str, list[list[tuple[int, int]]], bool, list[tuple[Buffer, str, bool]]]] = {}
         self._count = 0
 
     def begin(
-        self, job: Job, driver: str, buffers: Sequence[Buffer], chains: list[list[tuple[int, int]]], *, chained: bool
+        self,
+        job: Job,
+        driver: str,
+        buffers: Sequence[Buffer],
+        chains: list[list[tuple[int, int]]],
+        *,
+        chained: bool,
+        outputs: Sequence[Buffer],
     ) -> None:
-        """A job is about to start: chains as in the module's text."""
-        before = [(buffer, self._store(buffer)) for buffer in buffers]
+        """A job is about to start; it may write `outputs`, some of `buffers`. Chains are as in the module's text."""
+        before = [(buffer, self._store(buffer), buffer in outputs) for buffer in buffers]
         self._open[job] = (driver, chains, chained, before)
 
     def end(self, job: Job, *, timed_out: bool = False) -> None:
@@ -80,8 +87,10 @@ class Recorder:
             return
         driver, chains, chained, before = self._open.pop(job)
         contents = [
-            Content(buffer.address, buffer.size_bytes, name, self._store(buffer) if buffer.references else name)
-            for buffer, name in before
+            Content(
+                buffer.address, buffer.size_bytes, name, self._store(buffer) if written and buffer.references else name
+            )
+            for buffer, name, written in before
         ]
         self._count += 1
         record = JobRecord(driver, chains, chained, job.status, timed_out, contents)

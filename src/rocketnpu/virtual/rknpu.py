@@ -147,7 +147,8 @@ class Rknpu:
     def _start(self, job: RknpuJob) -> None:
         if self._recorder is not None:
             lists = [[(task.regcmd_addr, task.regcfg_amount) for task in chain] for chain in job.chains.values()]
-            self._recorder.begin(job, self.name, self._mapped(job.space), lists, chained=True)
+            mapped = self._mapped(job.space)
+            self._recorder.begin(job, self.name, mapped, lists, chained=True, outputs=mapped)
         job.started_ns = time.monotonic_ns()
         for core in job.chains:
             self._queues[core].popleft()

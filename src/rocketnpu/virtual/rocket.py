@@ -125,7 +125,8 @@ class Rocket:
         core.running = job
         if self._recorder is not None and job.file is not None:
             lists = [(address, count - TRAILER_ENTRIES) for address, count in job.tasks]
-            self._recorder.begin(job, self.name, job.file.buffers.values(), [lists], chained=False)
+            mapped = job.file.buffers.values()
+            self._recorder.begin(job, self.name, mapped, [lists], chained=False, outputs=job.outputs)
         self.board.attach(core.number, job.space)
         self._kick(core, job)
 
