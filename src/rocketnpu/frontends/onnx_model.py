@@ -16,7 +16,7 @@ from typing import Any
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
-from rocketnpu.frontends.onnx_qlinear import FORMS, rewrite_qlinear
+from rocketnpu.frontends.onnx_qlinear import QLINEAR, rewrite_qlinear
 
 MIN_OPSET = 13
 """DequantizeLinear has an axis, and Squeeze and its kin have operands instead of attributes, from here on."""
@@ -24,7 +24,7 @@ MIN_OPSET = 13
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operators that ONNX Runtime brings along."""
 
-QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear", *FORMS})
+QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear", *QLINEAR})
 
 FOLDED = frozenset(
     {

@@ -40,6 +40,8 @@ FORMS: Mapping[str, Form] = {
 }
 """QLinearConcat is apart: its output's parameters come first, and it has any number of operands."""
 
+QLINEAR = frozenset({*FORMS, "QLinearConcat"})
+
 DROPPED_ATTRIBUTES = frozenset({"channels_last"})
 """ONNX Runtime's own; a node that sets one keeps its form."""
 
@@ -104,7 +106,7 @@ def rewrite_qlinear(model: Any) -> None:
 
 
 def _is_qlinear(node: Any) -> bool:
-    return node.op_type in FORMS or node.op_type == "QLinearConcat"
+    return node.op_type in QLINEAR
 
 
 def _is_plain(node: Any, constants: Mapping[str, NDArray[Any]]) -> bool:
