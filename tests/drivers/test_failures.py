@@ -148,6 +148,7 @@ def test_without_memory_for_more_frames_those_that_fit_are_used(driver: str, cre
                     raise OSError(errno.ENOMEM, "")
 
         with rn.Session(case.program, device=open_board(Interposed(kernel, before))) as session:
+            case.check(session.run(case.inputs[0]))
             frames = [session.submit(case.inputs[number % 3]) for number in range(5)]
             for number, frame in enumerate(frames):
                 case.check(frame.wait(), number % 3)
