@@ -177,3 +177,9 @@ def test_padding_beyond_the_field_is_a_constraint() -> None:
     assert tile(conv)
     with pytest.raises(ConstraintError, match="padding before the first row and column is at most 15"):
         tile(replace(conv, origin_h=-16))
+
+
+def test_an_operator_of_too_many_tasks_is_a_constraint() -> None:
+    """Stride 8 is beyond the field: one task an output, 15625 of them."""
+    with pytest.raises(ConstraintError, match="at most 4095 tasks compute one operator"):
+        tile(convolution((1000, 1000), (16, 16), (1, 1), (8, 8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import rocketnpu as rn
 from models import ModelBuilder
 from rocketnpu.hw.limits import CORES
 from rocketnpu.litert import Reference
+from rocketnpu.runtime.device import Part, Timing
 from rocketnpu.runtime.emulated import EmulatedDevice
 
 
@@ -301,3 +303,23 @@ def test_an_input_that_is_an_output_is_returned() -> None:
 def test_a_file_that_does_not_exist_is_one_line(tmp_path: Path, source: str) -> None:
     with pytest.raises(rn.ModelError, match=source):
         rn.Session(tmp_path / source)
+
+
+class RecordingDevice(EmulatedDevice):
+    """A device that only notes how many tasks each core is given, part by part."""
+
+    def submit(self, parts: Sequence[Part]) -> Timing:
+        self.tasks = [[len(chain) for chain in part] for part in parts]
+        return Timing(0.0, 0.0)
+
+
+def test_a_chain_longer_than_the_program_controller_counts_is_several() -> None:
+    """Stride 8 takes a task for each output: 5202 in all, 4095 at most in one run (hardware/README.md, Constants)."""
+    model = ModelBuilder(seed=8)
+    x = model.input((1, 408, 408, 4))
+    program = rn.compile(model.build(*(model.conv2d(x, 4, kernel=1, stride=8) for _ in range(2))))
+    device = RecordingDevice(4 * sum(segment.size_bytes + 4096 for segment in program.segments))
+    with rn.Session(program, device) as session:
+        session.run(model.random_inputs())
+    assert device.tasks == [[4095], [2 * 51 * 51 - 4095]]
+    device.close()

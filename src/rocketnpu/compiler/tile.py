@@ -14,6 +14,7 @@ Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -56,15 +57,19 @@ class _Split:
 
 def tile(conv: Convolution) -> tuple[Tile, ...]:
     """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy."""
+    unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
     best_cost = float("inf")
     for split in _splits(conv):
+        if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
+            unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
+            continue
         tiles = tuple(_tiles(conv, split))
         cost = sum(_tile_cost_bytes(conv, part) for part in tiles)
         if cost < best_cost:
             best, best_cost = tiles, cost
     if best is None:
-        raise ConstraintError("one output pixel's input window and kernels fit the CBUF")
+        raise ConstraintError(unmet)
     return best
 
 
@@ -106,6 +111,14 @@ def _halvings(total: int, unit: int) -> Iterator[int]:
         if size != previous:
             yield size
             previous = size
+
+
+def _count(conv: Convolution, split: _Split) -> int:
+    """Tasks of a split."""
+    window = conv.window
+    extents = (conv.output_channels, window.x1 - window.x0, window.y1 - window.y0)
+    pieces = (split.channels, split.columns, split.rows)
+    return math.prod(-(-extent // piece) for extent, piece in zip(extents, pieces, strict=True))
 
 
 def _weight_bank_choices(conv: Convolution, channels: int) -> list[int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import CompileError, DeviceError
 from rocketnpu.hw import regcmd
+from rocketnpu.hw.limits import MAX_TASKS_PER_KICK
 from rocketnpu.hw.registers import DPU, PPU
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment
 from rocketnpu.runtime.device import Buffer, Device, Launch, Memory, Part
@@ -145,11 +146,16 @@ def _merged(parts: Iterator[Sequence[Sequence[int]]]) -> Iterator[list[list[int]
     for part in parts:
         single = len(part) == 1
         if chain and not (single and part[0] and part[0][0] == chain[-1] + 1):
-            yield [chain]
+            yield from _kicks(chain)
             chain = []
         if single:
             chain = [*chain, *part[0]]
         else:
             yield [list(core) for core in part]
-    if chain:
-        yield [chain]
+    yield from _kicks(chain)
+
+
+def _kicks(chain: list[int]) -> Iterator[list[list[int]]]:
+    """A chain on one core in pieces of as many tasks as the program controller counts."""
+    for start in range(0, len(chain), MAX_TASKS_PER_KICK):
+        yield [chain[start : start + MAX_TASKS_PER_KICK]]
