@@ -100,5 +100,5 @@ def test_an_npz_with_damaged_data_is_refused(tmp_path: Path) -> None:
 def test_an_npz_without_any_input_names_them(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.npz", "w") as archive:
         archive.writestr("c.npy", b"")
-    with pytest.raises(ModelError, match=r"no array has the name of an input \(a, b=1\)"):
+    with pytest.raises(ModelError, match=r"no array has the name of a tensor \(a, b=1\)"):
         read_inputs([A, B], [str(tmp_path / "none.npz")])
