@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,12 +315,14 @@ class RecordingDevice(EmulatedDevice):
 
 
 def test_a_chain_longer_than_the_program_controller_counts_is_several() -> None:
-    """Stride 8 takes a task for each output: 5202 in all, 4095 at most in one run (hardware/README.md, Constants)."""
+    """TASK_NUMBER has 12 bits: 4095 tasks at most in one run (hardware/README.md, Constants)."""
     model = ModelBuilder(seed=8)
-    x = model.input((1, 408, 408, 4))
-    program = rn.compile(model.build(*(model.conv2d(x, 4, kernel=1, stride=8) for _ in range(2))))
+    program = rn.compile(model.build(model.conv2d(model.input((1, 8, 8, 4)), 4)))
+    (step,), (task,) = program.steps, program.tasks
+    assert step.place == "npu"
+    long = replace(program, tasks=(task,) * 5000, steps=(replace(step, tasks={1: ((tuple(range(5000)),),)}),))
     device = RecordingDevice(4 * sum(segment.size_bytes + 4096 for segment in program.segments))
-    with rn.Session(program, device) as session:
+    with rn.Session(long, device) as session:
         session.run(model.random_inputs())
-    assert device.tasks == [[4095], [2 * 51 * 51 - 4095]]
+    assert device.tasks == [[4095], [905]]
     device.close()
