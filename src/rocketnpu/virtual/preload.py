@@ -56,7 +56,7 @@ def build_library(compiler: Compiler, cache: Path | None = None) -> Path:
     """The library, built on first use into `cache` (default: the user's cache folder); raises Error if it cannot be."""
     source = files("rocketnpu.virtual").joinpath("preload.c").read_bytes()
     key = hashlib.sha256(b"\0".join([source, *(part.encode() for part in (*compiler.command, *_FLAGS))])).hexdigest()
-    folder = _cache_folder() if cache is None else cache
+    folder = cache_folder() if cache is None else cache
     library = folder / f"preload-{compiler.machine}-{key[:16]}.so"
     if library.exists():
         return library
@@ -108,7 +108,8 @@ def run(system: System, command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "rocketnpu"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rocketnpu"

@@ -1,0 +1,59 @@
+"""Mesa's own driver, as Debian builds it, on the virtual device: programs that nobody here has written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rocketnpu.virtual.preload import cache_folder
+
+TOOL = Path(__file__).parents[2] / "tools" / "foreign_client.py"
+CACHE = cache_folder() / "foreign-client"
+HOPPER_CLASS = 653
+"""What a CPU makes of the picture (vectors/README.md)."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CACHE / "ready.json").exists(), reason="run `python tools/foreign_client.py prepare` once"),
+]
+
+
+def run(*models: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the tool says of each model, and of the device."""
+    done = subprocess.run([sys.executable, str(TOOL), "run", *models], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *lines, device = map(json.loads, done.stdout.splitlines())
+    return lines, device
+
+
+def undisturbed(device: dict[str, Any]) -> None:
+    """Nothing failed, and nothing is left."""
+    assert device["messages"] == []
+    counters = device["counters"]
+    for name in ("timeouts", "page faults", "bus errors", "refused jobs", "files", "buffers", "mappings"):
+        assert counters.get(name, 0) == 0, f"{name}: {counters}"
+
+
+def test_mesas_programs_for_its_own_models_are_within_1_of_litert(shared: Path):
+    models = sorted(str(file) for file in (shared / "models" / "mesa-ops").glob("*.tflite"))
+    lines, device = run(*models)
+    undisturbed(device)
+    assert len(lines) == 33
+    assert {line["model"]: line["largest"] for line in lines if line["largest"] > 1} == {}
+    # 27 layers of MobileNetV1, its classifier, two in mb01, conv2d: every convolution was a job.
+    assert device["counters"]["jobs"] == 31
+
+
+def test_mesa_runs_mobilenet_and_finds_the_class(shared: Path):
+    model = shared / "models" / "mobilenet_v1_1.0_224_quant.tflite"
+    (line,), device = run(f"{model}={shared / 'vectors' / 'golden' / 'grace_hopper_224.bin'}")
+    undisturbed(device)
+    assert line["top"] == [HOPPER_CLASS, HOPPER_CLASS]
+    # 28 layers in a row, each within 1 by itself; LiteRT and the golden scores differ by 4 (vectors/README.md).
+    assert line["largest"] <= 4
+    assert device["counters"]["jobs"] == 28
