@@ -168,6 +168,25 @@ class ModelBuilder:
         options = schema.AddOptionsT(fusedActivationFunction=_activation(activation))
         return self._layer("ADD", "AddOptions", options, [a, b], shape, activation, output, name)
 
+    def elementwise(
+        self, kind: str, a: str, b: str, activation: str = "NONE", output: Grid | None = None, name: str = ""
+    ) -> str:
+        """SUB or MUL of two tensors that broadcast."""
+        shape = np.broadcast_shapes(self.tensors[a].shape, self.tensors[b].shape)
+        table = {"SUB": "SubOptions", "MUL": "MulOptions"}[kind]
+        options = getattr(schema, f"{table}T")(fusedActivationFunction=_activation(activation))
+        return self._layer(kind, table, options, [a, b], shape, activation, output, name)
+
+    def extremum(self, kind: str, a: str, b: str, name: str = "") -> str:
+        """MAXIMUM or MINIMUM of two tensors that broadcast, on the grid of the first."""
+        shape = np.broadcast_shapes(self.tensors[a].shape, self.tensors[b].shape)
+        options, grid = schema.MaximumMinimumOptionsT(), self.tensors[a].grid
+        return self.operator(kind, [a, b], shape, grid, options, "MaximumMinimumOptions", name)
+
+    def quantize(self, x: str, output: Grid, dtype: str = "", name: str = "") -> str:
+        """QUANTIZE to another grid, of another dtype if given."""
+        return self.operator("QUANTIZE", [x], self.tensors[x].shape, output, name=name, dtype=dtype)
+
     def average_pool(self, x: str, kernel: Pair = 2, stride: Pair = 2, padding: str = "VALID", name: str = "") -> str:
         """AVERAGE_POOL_2D; the output has the input's quantization, as TFLite demands."""
         return self._pool("AVERAGE_POOL_2D", x, kernel, stride, padding, name)

@@ -66,7 +66,8 @@ def replay(program: Program) -> None:
     arena = next((segment for segment in program.segments if segment.name == "activations"), None)
     if arena is None:
         return
-    base = bases(program)["activations"] // ATOM
+    starts = bases(program)
+    base, constants = starts["activations"] // ATOM, starts["constants"] // ATOM
     entries = {entry.name: entry for entry in program.tensors}
     owner = np.full(-(-arena.size_bytes // ATOM), "", object)
     same_place: dict[str, str] = {}
@@ -88,7 +89,7 @@ def replay(program: Program) -> None:
             if not numbers:
                 same_place[output] = same_place.get(step.inputs[0], step.inputs[0])
                 continue
-            _replay_step(step, [tasks[number] for number in numbers], entries, owner, same_place, base)
+            _replay_step(step, [tasks[number] for number in numbers], entries, owner, same_place, base, constants)
         made_on_npu |= made
         for name in made & read_by_host:
             owners = set(owner[_cube_atoms(entries[name])])
@@ -102,6 +103,7 @@ def _replay_step(
     owner: NDArray[np.object_],
     same_place: dict[str, str],
     base: int,
+    constants: int,
 ) -> None:
     (output,) = step.outputs
     inside = f"inside {step.name}"
@@ -111,6 +113,8 @@ def _replay_step(
     writes = np.zeros(owner.size, np.int64)
     for number, task in enumerate(tasks):
         for atoms in reads(task):
+            if constants <= atoms.min() and atoms.max() < base:
+                continue
             owners = set(owner[atoms - base])
             assert owners <= readable, f"task {number} of {step.name} reads {owners - readable}, not {readable}"
         written = writes_of(task) - base

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Addition, Convolution, CubeShape, Rounding, Window
-from rocketnpu.compiler.requantize import Requantization, requantize, requantize_addition
+from rocketnpu.compiler.lowered import Convolution, CubeShape, Elementwise, Operation, Rounding, Window
+from rocketnpu.compiler.requantize import Requantization, requantize
+from rocketnpu.compiler.requantize_elementwise import requantize_elementwise
 from rocketnpu.hw import arithmetic
 
 
@@ -162,8 +163,8 @@ def test_gains_beyond_the_fields_are_a_constraint(gain: float) -> None:
 @given(st.floats(-3, 3), st.floats(0, 3))
 def test_sums_are_within_a_hair_of_the_exact_one(output: float, apart: float) -> None:
     first, second, out = 0.02, 0.02 / 10**apart, 0.02 * 10**output
-    add = Addition("a", "b", "y", CubeShape(1, 1, 1), first, second, out, -5, 17, 3)
-    scales = requantize_addition(add)
+    add = Elementwise(Operation.SUM, "a", "b", "y", CubeShape(1, 1, 1), first, second, out, -5, 17, 3)
+    scales = requantize_elementwise(add)
     a, b = np.meshgrid(np.arange(-128, 128, 3), np.arange(-128, 128, 5))
     operand = arithmetic.operand_convert(b, -17, scales.ew_scale, scales.ew_shift)
     total = (a + 5) * scales.first_multiplier + operand

@@ -35,6 +35,9 @@ class ConstraintError(Exception):
 
 Predicate: TypeAlias = Callable[[Graph, Operator], bool]
 
+ELEMENTWISE = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
+"""Operators on two tensors, element by element."""
+
 BYTE_TYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 
 
@@ -59,7 +62,7 @@ def operands(graph: Graph, op: Operator) -> Operands:
 
 def _activations(graph: Graph, op: Operator) -> list[Tensor]:
     """Data tensors: everything but weights and bias of the operators that have them, and shape or axis operands."""
-    count = 2 if op.kind == "ADD" else 1
+    count = 2 if op.kind in ELEMENTWISE else 1
     return [graph.tensors[name] for name in (*op.inputs[:count], *op.outputs) if name is not None]
 
 
@@ -145,9 +148,19 @@ def has_legal_dilation(_graph: Graph, op: Operator) -> bool:
     return not isinstance(options, ConvOptions) or max(options.dilation_h, options.dilation_w) <= limits.MAX_DILATION
 
 
-def has_equal_shapes(graph: Graph, op: Operator) -> bool:
-    """operands and output have the same shape (no broadcasting)"""
-    return len({tensor.shape for tensor in _activations(graph, op)}) == 1
+def has_variable_operand(graph: Graph, op: Operator) -> bool:
+    """at most one operand is a constant"""
+    return any(graph.tensors[name].data is None for name in op.inputs[:2] if name is not None)
+
+
+def broadcasts_constants_only(graph: Graph, op: Operator) -> bool:
+    """operands that are not constants have the output's shape"""
+    return len({tensor.shape for tensor in _activations(graph, op) if tensor.data is None}) == 1
+
+
+def compares_on_one_grid(graph: Graph, op: Operator) -> bool:
+    """in a TFLite model, operands and output have the same scale and zero point"""
+    return graph.format != "tflite" or has_equal_grid(graph, op)
 
 
 def fits_row_registers(graph: Graph, op: Operator) -> bool:
@@ -220,6 +233,16 @@ def averages_on_one_grid(graph: Graph, op: Operator) -> bool:
 
 
 _DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)
+_ELEMENTWISE: tuple[Predicate, ...] = (
+    is_analysable,
+    is_int8_per_tensor,
+    has_variable_operand,
+    has_one_dtype,
+    is_not_empty,
+    has_clamp_activation,
+    broadcasts_constants_only,
+    fits_one_cube,
+)
 _IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1, fits_row_registers)
 _CONVOLUTION: tuple[Predicate, ...] = (
     *_IMAGE,
@@ -243,7 +266,12 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             has_matching_inner_size,
             fits_row_registers,
         ),
-        "ADD": (*_DATA, has_clamp_activation, has_equal_shapes, fits_one_cube),
+        "ADD": _ELEMENTWISE,
+        "SUB": _ELEMENTWISE,
+        "MUL": _ELEMENTWISE,
+        "MAXIMUM": (*_ELEMENTWISE, compares_on_one_grid),
+        "MINIMUM": (*_ELEMENTWISE, compares_on_one_grid),
+        "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_one_cube),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
         "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation, input_fits_one_cube),
         "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),

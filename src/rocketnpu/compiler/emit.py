@@ -7,16 +7,27 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rocketnpu import litert, ort
 from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
 from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
-from rocketnpu.compiler.emit_addition import emit_addition
 from rocketnpu.compiler.emit_convolution import emit_convolution
+from rocketnpu.compiler.emit_elementwise import emit_copy, emit_elementwise
 from rocketnpu.compiler.emit_move import emit_move
-from rocketnpu.compiler.lowered import cube_shape, image_row_pitch
-from rocketnpu.compiler.place import Planned, PlannedAddition, PlannedAlias, PlannedConvolution, PlannedMove
+from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
+from rocketnpu.compiler.place import (
+    Planned,
+    PlannedAlias,
+    PlannedConvolution,
+    PlannedElementwise,
+    PlannedMove,
+    PlannedRescale,
+)
 from rocketnpu.compiler.steps import StepPlan, storage
+from rocketnpu.hw.layouts import FeatureCube
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import (
     COMMANDS,
@@ -106,13 +117,23 @@ def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool)
             return [
                 emit_convolution(form, values, tile, places[form.input], places[form.output], pool) for tile in tiles
             ]
-        case PlannedAddition(form, scales):
-            return [emit_addition(form, scales, places[form.first], places[form.second], places[form.output])]
+        case PlannedElementwise(form, values):
+            second = places[form.second] if form.second is not None else pool.add(_packed(form))
+            return [emit_elementwise(form, values, places[form.first], second, places[form.output])]
+        case PlannedRescale(form, values):
+            return [emit_copy(form, values, places[form.input], places[form.output])]
         case PlannedMove(form):
             second = None if form.second is None else places[form.second]
             return [emit_move(form, places[form.first], second, places[form.output])]
         case PlannedAlias():
             return []
+
+
+def _packed(form: Elementwise) -> NDArray[np.uint8]:
+    """A constant operand as a feature cube."""
+    assert form.constant is not None
+    shape = form.shape
+    return FeatureCube(shape.height, shape.width, shape.channels).pack(form.constant)
 
 
 def _visible(graph: Graph, steps: Sequence[Step]) -> list[str]:

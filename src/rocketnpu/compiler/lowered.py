@@ -151,15 +151,26 @@ class Convolution:
         return self.weights.shape[0] if self.depthwise else self.weights.shape[3]
 
 
-@dataclass(frozen=True)
-class Addition:
-    """Element-wise sum of two cubes of one shape: clamp(round((s1*(q1-z1) + s2*(q2-z2)) / so) + zo).
+class Operation(Enum):
+    """What an element-wise form does with two real numbers."""
 
-    Ties round away from zero as in TFLite, or to even as in ONNX.
+    SUM = "sum"
+    PRODUCT = "product"
+    MAXIMUM = "maximum"
+    MINIMUM = "minimum"
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """Two cubes of one shape, element by element: clamp(round((s1*(q1-z1) op s2*(q2-z2)) / so) + zo).
+
+    Ties round away from zero as in TFLite, or to even as in ONNX. A difference is a sum with a negative second scale.
+    The second operand is `second`, or the int8 `constant` (height, width, channels) where that is None.
     """
 
+    operation: Operation
     first: str
-    second: str
+    second: str | None
     output: str
     shape: CubeShape
     first_scale: float
@@ -171,11 +182,12 @@ class Addition:
     low: int = -128
     high: int = 127
     ties_away: bool = True
+    constant: NDArray[np.int8] | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Tensors read."""
-        return (self.first, self.second)
+        return (self.first,) if self.second is None else (self.first, self.second)
 
     @property
     def input_shape(self) -> CubeShape:
@@ -186,6 +198,34 @@ class Addition:
     def output_shape(self) -> CubeShape:
         """Shape of the result."""
         return self.shape
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """A cube on another grid: clamp(round(gain * (q - zi)) + zo).
+
+    The clamp below is at -128 or at zo. Ties round away from zero as in TFLite, or to even as in ONNX.
+    """
+
+    input: str
+    output: str
+    output_shape: CubeShape
+    gain: float
+    input_zero_point: int
+    output_zero_point: int
+    low: int = -128
+    high: int = 127
+    ties_away: bool = True
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """Shape of the tensor read."""
+        return self.output_shape
 
 
 @dataclass(frozen=True)
@@ -234,4 +274,4 @@ class Alias:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Addition | Alias | Move
+Lowered: TypeAlias = Convolution | Elementwise | Rescale | Alias | Move

@@ -9,8 +9,9 @@ from typing import TypeAlias
 from rocketnpu.compiler.constraints import ConstraintError, check
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
-from rocketnpu.compiler.lowered import Addition, Alias, Convolution, Lowered, Move
-from rocketnpu.compiler.requantize import AdditionScales, Requantization, requantize, requantize_addition
+from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lowered, Move, Rescale
+from rocketnpu.compiler.requantize import Requantization, requantize
+from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
 from rocketnpu.compiler.tile import Tile, tile
 from rocketnpu.ir import Graph, Operator
 
@@ -25,11 +26,19 @@ class PlannedConvolution:
 
 
 @dataclass(frozen=True)
-class PlannedAddition:
-    """An addition with its register arithmetic."""
+class PlannedElementwise:
+    """An element-wise operation on two cubes with its register arithmetic."""
 
-    form: Addition
-    scales: AdditionScales
+    form: Elementwise
+    values: ElementwiseValues
+
+
+@dataclass(frozen=True)
+class PlannedRescale:
+    """A copy onto another grid with its register arithmetic."""
+
+    form: Rescale
+    values: ElementwiseValues
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class PlannedAlias:
     form: Alias
 
 
-Planned: TypeAlias = PlannedConvolution | PlannedAddition | PlannedAlias | PlannedMove
+Planned: TypeAlias = PlannedConvolution | PlannedElementwise | PlannedRescale | PlannedAlias | PlannedMove
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +107,10 @@ def _plan(form: Lowered) -> Planned:
     match form:
         case Convolution():
             return PlannedConvolution(form, requantize(form), tile(form))
-        case Addition():
-            return PlannedAddition(form, requantize_addition(form))
+        case Elementwise():
+            return PlannedElementwise(form, requantize_elementwise(form))
+        case Rescale():
+            return PlannedRescale(form, requantize_copy(form))
         case Move():
             return PlannedMove(form)
         case Alias():

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Addition, Convolution, Rounding
+from rocketnpu.compiler.lowered import Convolution, Rounding
 from rocketnpu.hw.arithmetic import output_convert
 
 MULTIPLIER_BITS = 15
@@ -122,7 +122,7 @@ def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
         error = 2.0 ** -(MULTIPLIER_BITS + 1)
     else:
         most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
-        pair = _two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
+        pair = two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
         if pair is None:
             raise _gain_does_not_fit(gain)
         multiplier, bn_multiplier, bn_shift = pair
@@ -148,7 +148,7 @@ def _gain_does_not_fit(gain: float) -> ConstraintError:
     return ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
 
 
-def _two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, int, int] | None:
+def two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, int, int] | None:
     """(C1, C2, s) with C1 * C2 / 2^s nearest to `target`, and not below it if `at_least`; None if no shift fits.
 
     C1 is between half of `most` and `most`, C2 has 15 bits.
@@ -277,11 +277,11 @@ def _with_clamp(conv: Convolution, plain: Requantization, needs_offset_clamp: bo
     relux = None
     if conv.high < 127:
         output = (shifted.out_scale, shifted.out_shift, shifted.out_offset)
-        relux = _largest_below(*output, conv.high, ties_away=plain.ties_away)
+        relux = largest_below(*output, conv.high, ties_away=plain.ties_away)
     return replace(shifted, relu=True, relux=relux)
 
 
-def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *, ties_away: bool) -> int:
+def largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *, ties_away: bool) -> int:
     """The largest v with OUT_CVT(v) <= high, found from the real inverse and settled exactly."""
     v = min(((2 * (high - out_offset) + 1) << out_shift) // (2 * out_scale), INT32_MAX)
 
@@ -293,47 +293,3 @@ def _largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *
     while v < INT32_MAX and not beyond(v + 1):
         v += 1
     return v
-
-
-FIRST_OPERAND_BITS = 14
-"""An addition scales its first operand by about 2^14 in BS, as the vendor does; the sum stays far within 32 bits."""
-
-
-@dataclass(frozen=True)
-class AdditionScales:
-    """Register values of an addition: multiplier of the first operand in BS, EW operand converter of the second,
-    OUT_CVT, and the upper clamp (None: saturation does it)."""
-
-    first_multiplier: int
-    ew_scale: int
-    ew_shift: int
-    out_scale: int
-    out_shift: int
-    relux: int | None
-
-
-def requantize_addition(add: Addition) -> AdditionScales:
-    """The OUT_CVT scale with which both operands' gains, of 15 bits each, come out most exact together.
-
-    ConstraintError when one does not fit its field.
-    """
-    first, second = add.first_scale / add.output_scale, add.second_scale / add.output_scale
-    out_scales = np.arange(1 << FIRST_OPERAND_BITS, 1 << MULTIPLIER_BITS, dtype=np.float64)
-    out_shifts = np.floor(np.log2(out_scales / first)) + FIRST_OPERAND_BITS
-    units = np.exp2(out_shifts) / out_scales  # units of the sum in an output step
-    multipliers = np.rint(first * units)
-    mantissas, exponents = np.frexp(second * units)
-    ew_scales = np.minimum(np.rint(mantissas * (1 << MULTIPLIER_BITS)), MULTIPLIER_MAX)
-    ew_shifts = MULTIPLIER_BITS - exponents
-    legal = (out_shifts >= 0) & (out_shifts <= SHIFT_MAX) & (ew_shifts >= 0) & (ew_shifts <= SHIFT_MAX)
-    if not legal.any():
-        raise ConstraintError("the scales of operands and output fit multiplier and shift fields")
-    errors = np.abs(multipliers - first * units) + np.abs(np.ldexp(ew_scales, -ew_shifts) - second * units)
-    best = int(np.argmin(np.where(legal, errors / units, np.inf)))
-    out_scale, out_shift = int(out_scales[best]), int(out_shifts[best])
-    relux = None
-    if add.high < 127:
-        relux = _largest_below(out_scale, out_shift, add.output_zero_point, add.high, ties_away=add.ties_away)
-    return AdditionScales(
-        int(multipliers[best]), int(ew_scales[best]), int(ew_shifts[best]), out_scale, out_shift, relux
-    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from rocketnpu.compiler.constraints import ELEMENTWISE
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
-from rocketnpu.compiler.lower.elementwise import lower_add
+from rocketnpu.compiler.lower.elementwise import lower_elementwise
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.shape import lower_reshape
+from rocketnpu.compiler.lower.unary import lower_quantize
 from rocketnpu.compiler.lowered import Lowered
 from rocketnpu.ir import Graph, Operator
 
@@ -26,10 +28,11 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "CONV_2D": lower_conv,
         "DEPTHWISE_CONV_2D": lower_depthwise,
         "FULLY_CONNECTED": lower_fully_connected,
-        "ADD": lower_add,
+        **dict.fromkeys(ELEMENTWISE, lower_elementwise),
         "AVERAGE_POOL_2D": lower_average_pool,
         "MAX_POOL_2D": lower_max_pool,
         "MEAN": lower_mean,
+        "QUANTIZE": lower_quantize,
         "RESHAPE": lower_reshape,
     }
 )

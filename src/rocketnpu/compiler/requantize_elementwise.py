@@ -1,0 +1,134 @@
+"""Multipliers and shifts of DPU-only tasks: element-wise operators on two tensors, and copies onto another grid.
+
+The chip computes y = sat8(round(((q1 + A) * C op rne((q2 + B) * EW_SCALE, EW_SHIFT)) * SCALE, SHIFT) + OFFSET)
+(hardware/dpu.md, EW stage), C in BS without shift, so that nothing is rounded before OUT_CVT but the second operand.
+
+1. *Sum, maximum, minimum*: C * SCALE / 2^SHIFT = s1 / so and EW_SCALE / 2^EW_SHIFT * SCALE / 2^SHIFT = s2 / so. The
+   larger of both operands takes 14 bits; SCALE is chosen so that both gains, of 15 bits each, hold best.
+2. *Product*: C * SCALE / 2^SHIFT = s1 * s2 / so, nearer than 2^-20; the operands' own values are exact.
+3. *Copy*: C * SCALE / 2^SHIFT = gain, likewise.
+4. *Grids that are all alike* need no arithmetic for a maximum or minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.lowered import Elementwise, Operation, Rescale
+from rocketnpu.compiler.requantize import (
+    INT32_MAX,
+    MULTIPLIER_BITS,
+    MULTIPLIER_MAX,
+    OUTPUT_SPAN,
+    SHIFT_MAX,
+    largest_below,
+    two_multipliers,
+)
+
+OPERAND_BITS = 14
+"""A sum scales its larger operand by about 2^14, as the vendor does; the sum stays far within 32 bits."""
+
+
+@dataclass(frozen=True)
+class ElementwiseValues:
+    """Register values: A and C of the first operand in BS, B and EW converter of the second, OUT_CVT, and the upper
+    clamp (None: saturation does it)."""
+
+    first_offset: int = 0
+    first_multiplier: int = 1
+    second_offset: int = 0
+    ew_scale: int = 1
+    ew_shift: int = 0
+    out_scale: int = 1
+    out_shift: int = 0
+    out_offset: int = 0
+    relux: int | None = None
+
+
+def requantize_elementwise(form: Elementwise) -> ElementwiseValues:
+    """Register values of two-operand forms (rules 1, 2 and 4); ConstraintError when a gain does not fit its field."""
+    if form.operation is Operation.PRODUCT:
+        return _product(form)
+    grids = {
+        (form.first_scale, form.first_zero_point),
+        (form.second_scale, form.second_zero_point),
+        (form.output_scale, form.output_zero_point),
+    }
+    unclamped = form.low <= -128 and form.high >= 127
+    if form.operation is not Operation.SUM and len(grids) == 1 and unclamped:
+        return ElementwiseValues()
+    return _sum(form)
+
+
+def requantize_copy(form: Rescale) -> ElementwiseValues:
+    """Register values of a copy (rule 3); ConstraintError when the gain does not fit."""
+    if (form.gain, form.low, form.high) == (1.0, -128, 127):
+        return ElementwiseValues(first_offset=-form.input_zero_point, out_offset=form.output_zero_point)
+    multiplier, out_scale, out_shift = _gain(form.gain, OUTPUT_SPAN)
+    return ElementwiseValues(
+        first_offset=-form.input_zero_point,
+        first_multiplier=multiplier,
+        out_scale=out_scale,
+        out_shift=out_shift,
+        out_offset=form.output_zero_point,
+        relux=_relux(form, out_scale, out_shift),
+    )
+
+
+def _gain(gain: float, bound: int) -> tuple[int, int, int]:
+    """C, SCALE and SHIFT of a gain for values up to `bound`."""
+    pair = two_multipliers(gain, min(MULTIPLIER_MAX, INT32_MAX // bound), at_least=False)
+    if pair is None:
+        raise ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
+    return pair
+
+
+def _relux(form: Elementwise | Rescale, out_scale: int, out_shift: int) -> int | None:
+    if form.high >= 127:
+        return None
+    return largest_below(out_scale, out_shift, form.output_zero_point, form.high, ties_away=form.ties_away)
+
+
+def _product(form: Elementwise) -> ElementwiseValues:
+    gain = form.first_scale * form.second_scale / form.output_scale
+    multiplier, out_scale, out_shift = _gain(gain, OUTPUT_SPAN**2)
+    return ElementwiseValues(
+        first_offset=-form.first_zero_point,
+        first_multiplier=multiplier,
+        second_offset=-form.second_zero_point,
+        out_scale=out_scale,
+        out_shift=out_shift,
+        out_offset=form.output_zero_point,
+        relux=_relux(form, out_scale, out_shift),
+    )
+
+
+def _sum(form: Elementwise) -> ElementwiseValues:
+    first, second = form.first_scale / form.output_scale, abs(form.second_scale) / form.output_scale
+    out_scales = np.arange(1 << OPERAND_BITS, 1 << MULTIPLIER_BITS, dtype=np.float64)
+    out_shifts = np.floor(np.log2(out_scales / max(first, second))) + OPERAND_BITS
+    units = np.exp2(out_shifts) / out_scales  # units of the sum in an output step
+    multipliers = np.rint(first * units)
+    mantissas, exponents = np.frexp(second * units)
+    ew_scales = np.minimum(np.rint(mantissas * (1 << MULTIPLIER_BITS)), MULTIPLIER_MAX)
+    ew_shifts = MULTIPLIER_BITS - exponents
+    legal = (out_shifts >= 0) & (out_shifts <= SHIFT_MAX) & (ew_shifts >= 0) & (ew_shifts <= SHIFT_MAX)
+    if not legal.any():
+        raise ConstraintError("the scales of operands and output fit multiplier and shift fields")
+    errors = np.abs(multipliers - first * units) + np.abs(np.ldexp(ew_scales, -ew_shifts) - second * units)
+    best = int(np.argmin(np.where(legal, errors / units, np.inf)))
+    out_scale, out_shift = int(out_scales[best]), int(out_shifts[best])
+    return ElementwiseValues(
+        first_offset=-form.first_zero_point,
+        first_multiplier=int(multipliers[best]),
+        second_offset=-form.second_zero_point,
+        ew_scale=int(ew_scales[best]) * (-1 if form.second_scale < 0 else 1),
+        ew_shift=int(ew_shifts[best]),
+        out_scale=out_scale,
+        out_shift=out_shift,
+        out_offset=form.output_zero_point,
+        relux=_relux(form, out_scale, out_shift),
+    )
