@@ -191,3 +191,21 @@ def test_a_file_with_one_wrong_value_is_refused_or_harmless(data: st.DataObject)
             with rn.Session(program) as session:
                 inputs = [np.zeros(info.shape, info.dtype) for info in session.inputs]
                 session.run(inputs, fetch="all")
+
+
+def piece_without_softmax() -> bytes:
+    """A model with the inputs of the CPU's piece, and another output."""
+    model = ModelBuilder(seed=2)
+    x = model.input((1, 8, 8, 20))
+    return model.build(model.average_pool(x))
+
+
+def test_a_piece_with_other_outputs_than_its_step_is_refused() -> None:
+    (index,) = (n for n, step in enumerate(PROGRAM.steps) if step.place == "cpu")
+    spoilt = decode_program(replaced(("steps", index, "step", "model"), piece_without_softmax()))
+    two = ModelBuilder(seed=3)
+    x = two.input((1, 8, 8, 20))
+    more = decode_program(replaced(("steps", index, "step", "model"), two.build(two.softmax(x), two.softmax(x))))
+    for program, message in ((spoilt, "shape"), (more, "has 1 outputs, its piece of a model 2")):
+        with rn.Session(program) as session, pytest.raises(rn.ModelError, match=message):
+            session.run(INPUTS)

@@ -326,3 +326,11 @@ def test_a_chain_longer_than_the_program_controller_counts_is_several() -> None:
         session.run(model.random_inputs())
     assert device.tasks == [[4095], [905]]
     device.close()
+
+
+def test_results_come_in_the_model_s_order() -> None:
+    model = ModelBuilder(seed=9)
+    early = model.conv2d(model.input((1, 4, 4, 4)), 4, name="early")
+    late = model.conv2d(early, 4, name="late")
+    with rn.Session(model.build(late, early)) as session:
+        assert list(session.run(model.random_inputs())) == [info.name for info in session.outputs] == ["late", "early"]

@@ -138,7 +138,7 @@ class Session:
 
         `x` is one array, a sequence in the order of `inputs`, or a mapping by name; shapes and dtypes must be the
         model's own. `fetch` names further tensors to return ("all": every one that some step makes). Returns {name:
-        array}.
+        array}: the outputs in the model's order, then the others.
         Raises ModelError for bad inputs or unknown names, CompileError for a tensor that fusion has dissolved, and
         DeviceError when the device fails.
         """
@@ -214,7 +214,6 @@ class Session:
     def _run_frame(self, lane: Lane, values: Arrays, extra: Collection[str]) -> Arrays:
         """One frame from checked inputs to outputs and the tensors of `extra`."""
         inner = [name for name in extra if name not in self._entries]
-        wanted = {*self._program.outputs, *extra}
         for on_npu, group in groupby(self._program.steps, key=lambda step: isinstance(step, NpuStep)):
             steps = list(group)
             if on_npu:
@@ -223,7 +222,7 @@ class Session:
                 for step in steps:
                     assert isinstance(step, CpuStep)
                     values.update(self._run_on_cpu(lane, step, values, inner))
-        return {name: values[name] for name in values if name in wanted}
+        return {name: values[name] for name in dict.fromkeys((*self._program.outputs, *extra))}
 
     def _named_inputs(self, x: Inputs) -> Arrays:
         names = self._program.inputs
@@ -264,7 +263,7 @@ class Session:
         made = {name for step in steps for name in step.outputs}
         for name in dict.fromkeys(name for step in steps for name in step.inputs if name not in made):
             if name in values:  # else an earlier run of steps left it on the device
-                lane.loaded.write(name, values[name])
+                lane.loaded.write(name, check_input(_tensor(self._entries[name]), values[name]))
         for part in _split_after(steps, extra):
             lane.loaded.run(part)
             for name in (name for name in part[-1].outputs if name in extra):
@@ -286,7 +285,10 @@ class Session:
         if inside:
             found = piece.tensors(given)
             return {name: found[name] for name in (*step.outputs, *inside)}
-        return dict(zip(step.outputs, piece.run(given), strict=True))
+        results = piece.run(given)
+        if len(results) != len(step.outputs):
+            raise ModelError(f"step {step.name!r} has {len(step.outputs)} outputs, its piece of a model {len(results)}")
+        return dict(zip(step.outputs, results, strict=True))
 
     def _from_reference(self, reference: Mapping[str, ArrayLike], step: Step, name: str) -> NDArray[Any]:
         if name not in reference:
