@@ -51,8 +51,8 @@ class Tensor:
     """One tensor: static shape, dtype, quantization, and its data when it is constant.
 
     `layout` is the order of the dimensions: NCHW for an image in an ONNX model (rank 4, batch 1), else NHWC (also for
-    tensors of other ranks: the last dimension is the channel). Weights and bias have TFLite's layouts whatever the
-    file's.
+    tensors of other ranks: the last dimension is the channel). Options of operators count dimensions in this order.
+    Weights and bias have TFLite's layouts whatever the file's.
     """
 
     name: str

@@ -202,6 +202,71 @@ def test_reshapes_that_move_nothing_have_no_task(before: tuple[int, ...], after:
     assert [len(step.tasks[1][0][0]) for step in program.steps if step.place == "npu"] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("op_type", "constants", "attributes"),
+    [
+        ("Slice", ([16], [32], [1]), {}),
+        ("Slice", ([3], [20], [1]), {}),
+        ("Slice", ([1, 1], [6, 8], [2, 3], [2, 3]), {}),
+        ("Pad", ([0, 0, 1, 2, 0, 0, 3, 0],), {}),
+        ("Pad", ([0, 0, 1, 2, 0, 0, 3, 0],), {"mode": "reflect"}),
+        ("Resize", (None, np.array([1, 1, 2, 2], np.float32)), {}),
+        ("Resize", (None, np.array([1, 1, 3, 2], np.float32)), {"mode": "linear"}),
+        ("Transpose", (), {"perm": [0, 2, 3, 1]}),
+        ("Transpose", (), {"perm": [0, 1, 3, 2]}),
+        ("DepthToSpace", (), {"blocksize": 2}),
+        ("SpaceToDepth", (), {"blocksize": 2}),
+    ],
+)
+def test_data_moves_the_same_way_wherever_it_is_moved(
+    op_type: str, constants: tuple[Any, ...], attributes: dict[str, Any]
+) -> None:
+    """Behind a convolution, so that the image is on the NPU."""
+    model = OnnxBuilder()
+    operands = ["" if value is None else model.constant(np.asarray(value)) for value in constants]
+    conv = model.node("Conv", model.real_input((1, 8, 6, 8), IN), conv_weights(model, 64, 8, 1, 1))
+    image = model.real(model.quantized(conv, OUT), OUT)
+    onnx_agreement(
+        model.build(model.quantized(model.node(op_type, image, *operands, **attributes), OUT)), [noise((1, 8, 6, 8))]
+    )
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("grid", [OUT, (0.09, 4)])
+def test_concatenations(axis: int, grid: Grid) -> None:
+    model = OnnxBuilder()
+    x = model.real_input((1, 8, 6, 8), IN)
+    parts = [model.quantized(model.node("Conv", x, conv_weights(model, 32, 8, 1, 1)), OUT) for _ in range(2)]
+    both = model.node("Concat", *(model.real(part, OUT) for part in parts), axis=axis)
+    onnx_agreement(model.build(model.quantized(both, grid)), [noise((1, 8, 6, 8))])
+
+
+@pytest.mark.parametrize("op_type", ["Sub", "Mul", "Max", "Min", "Add"])
+@pytest.mark.parametrize("constant", [None, (1, 20, 1, 1), (20, 1, 1), (6, 5), ()])
+def test_element_wise_operators_with_tensors_and_constants(op_type: str, constant: tuple[int, ...] | None) -> None:
+    model = OnnxBuilder()
+    first = model.real_input((1, 20, 6, 5), (0.03, 7))
+    if constant is None:
+        second = model.real_input((1, 20, 6, 5), (0.011, -3))
+    else:
+        second = model.weights(noise(constant, seed=3), 0.02, 4)
+    result = model.quantized(model.node(op_type, first, second), (0.05, 3))
+    onnx_agreement(model.build(result), [noise((1, 20, 6, 5), seed=seed) for seed in range(len(model.inputs))])
+
+
+@pytest.mark.parametrize(("op_type", "out"), [("Sigmoid", (1 / 256, -128)), ("Tanh", (1 / 128, 0)), ("HardSwish", OUT)])
+def test_functions_of_one_tensor(op_type: str, out: Grid) -> None:
+    model = OnnxBuilder()
+    result = model.quantized(model.node(op_type, model.real_input((1, 16, 4, 4), (0.06, 9))), out)
+    onnx_agreement(model.build(result), [np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4)])
+
+
+def test_a_change_of_grid() -> None:
+    model = OnnxBuilder()
+    result = model.quantized(model.real_input((1, 20, 4, 4), IN), OUT)
+    onnx_agreement(model.build(result), [noise((1, 20, 4, 4))])
+
+
 @pytest.mark.parametrize("quantization", ["QDQ", "QOperator"])
 @pytest.mark.parametrize("activations", ["QInt8", "QUInt8"])
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -239,7 +304,8 @@ def test_a_published_mobilenet_runs_on_the_npu_but_for_its_ends(shared: Path) ->
     picture = np.fromfile(shared / "vectors" / "golden" / "grace_hopper_224.bin", np.uint8).reshape(224, 224, 3)
     scaled = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]  # what torchvision trains with
     report = verify(file, [{"input": scaled.transpose(2, 0, 1)[None].astype(np.float32)}])
-    assert [layer.operators[0] for layer in report.layers if layer.place == "cpu"] == ["QuantizeLinear", "ADD"]
+    on_cpu = {kind for layer in report.layers if layer.place == "cpu" for kind in layer.operators}
+    assert on_cpu <= {"QuantizeLinear", "ADD", "DequantizeLinear"}
     assert report.worst_npu_layer <= 1
     for layer in report.layers:
         assert layer.isolated.equal_fraction >= 1 - UNEQUAL, f"{layer.tensor}: {layer.isolated}"

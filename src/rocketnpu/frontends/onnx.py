@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from rocketnpu.frontends.onnx_call import Call
 from rocketnpu.frontends.onnx_library import refusal_is_model_error
 from rocketnpu.frontends.onnx_model import Source, read_model
 from rocketnpu.frontends.onnx_net import Net, Node, TensorType, build_net, declared_types
-from rocketnpu.frontends.onnx_operators import Call, dequantized, translate
+from rocketnpu.frontends.onnx_operators import dequantized, translate
 from rocketnpu.frontends.onnx_qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
 from rocketnpu.ir import Activation, Graph, Operator, Tensor
 

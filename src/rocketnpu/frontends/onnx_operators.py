@@ -8,20 +8,19 @@ CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.onnx_call import Call, Translation, as_it_is
+from rocketnpu.frontends.onnx_moves import MOVES
 from rocketnpu.ir import (
-    Activation,
     ConvOptions,
     ElementwiseOptions,
     FullyConnectedOptions,
-    Options,
     Padding,
     Pads,
     PoolOptions,
@@ -35,54 +34,16 @@ DEPTHWISE_1HWC = (1, 2, 3, 0)
 SIGN_FLIP = 128
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A quantized operator as the file has it: one operand for each input of the node, None where it is left out."""
-
-    op_type: str
-    where: str
-    attributes: Mapping[str, Any]
-    operands: tuple[Tensor | None, ...]
-    output: Tensor
-    activation: Activation
-
-    @property
-    def data(self) -> Tensor:
-        """The first operand."""
-        first = self.operands[0]
-        if first is None:
-            raise ModelError(f"{self.where} leaves out its first input")
-        return first
-
-    def operand(self, index: int) -> Tensor | None:
-        """An operand, None when it is left out."""
-        return self.operands[index] if index < len(self.operands) else None
-
-
-@dataclass(frozen=True, eq=False)
-class Translation:
-    """The operator for the compiler; `unsupported` says why it can't analyse this one."""
-
-    kind: str
-    operands: tuple[Tensor | None, ...]
-    options: Options = None
-    unsupported: str | None = None
-
-
 def translate(call: Call) -> Translation:
     """An operator in TFLite's terms. Raises ModelError for operands that contradict each other."""
-    form = _FORMS.get(call.op_type)
-    return _as_it_is(call) if form is None else form(call)
-
-
-def _as_it_is(call: Call) -> Translation:
-    return Translation(call.op_type, call.operands)
+    form = _FORMS.get(call.op_type) or MOVES.get(call.op_type)
+    return as_it_is(call) if form is None else form(call)
 
 
 def _conv(call: Call) -> Translation:
     data, weights, bias = call.data, call.operand(1), call.operand(2)
     if len(data.shape) != 4 or weights is None or len(weights.shape) != 4:
-        return _as_it_is(call)
+        return as_it_is(call)
     groups: int = call.attributes.get("group", 1)
     channels, outputs = data.shape[1], weights.shape[0]
     if groups < 1 or weights.shape[1] * groups != channels or outputs % groups or 0 in weights.shape:
@@ -124,7 +85,7 @@ def _window(call: Call, kernel: tuple[int, int]) -> _Window | None:
     if strides is None or dilations is None or min(*strides, *dilations) < 1 or 0 in (*sizes, *outs):
         return None
     reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
-    auto: str = call.attributes.get("auto_pad", b"NOTSET").decode()
+    auto = call.text("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         totals = [max((outs[i] - 1) * strides[i] + reach[i] - sizes[i], 0) for i in range(2)]
         small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
@@ -198,7 +159,7 @@ def dequantized(constant: Tensor) -> NDArray[np.float64]:
 def _gemm(call: Call) -> Translation:
     scaled = call.attributes.get("alpha", 1.0) != 1.0 or call.attributes.get("beta", 1.0) != 1.0
     if scaled or call.attributes.get("transA", 0):
-        return _as_it_is(call)
+        return as_it_is(call)
     return _fully_connected(call, transposed=bool(call.attributes.get("transB", 0)))
 
 
@@ -209,11 +170,11 @@ def _matmul(call: Call) -> Translation:
 def _fully_connected(call: Call, *, transposed: bool) -> Translation:
     data, weights, bias = call.data, call.operand(1), call.operand(2)
     if weights is None or len(weights.shape) != 2 or len(data.shape) < 2 or data.data is not None:
-        return _as_it_is(call)
+        return as_it_is(call)
     stored = weights if transposed else _transposed(weights, (1, 0))
     units = stored.shape[0]
     if bias is not None and bias.shape not in ((units,), (1, units), (1,), (1, 1), ()):
-        return _as_it_is(call)
+        return as_it_is(call)
     operands = (data, _unsigned_if_asymmetric(stored), _int32_bias(call, data, weights, bias, units))
     return Translation("FULLY_CONNECTED", operands, FullyConnectedOptions(call.activation, keep_num_dims=True))
 
@@ -221,6 +182,15 @@ def _fully_connected(call: Call, *, transposed: bool) -> Translation:
 def _elementwise(kind: str) -> Callable[[Call], Translation]:
     def form(call: Call) -> Translation:
         return Translation(kind, call.operands, ElementwiseOptions(call.activation))
+
+    return form
+
+
+def _two(kind: str) -> Callable[[Call], Translation]:
+    """Max and Min take any number of operands, TFLite's two."""
+
+    def form(call: Call) -> Translation:
+        return Translation(kind, call.operands, ElementwiseOptions()) if len(call.operands) == 2 else as_it_is(call)
 
     return form
 
@@ -236,7 +206,7 @@ def _pool(kind: str) -> Callable[[Call], Translation]:
     def form(call: Call) -> Translation:
         kernel: list[int] = list(call.attributes.get("kernel_shape", ()))
         if len(call.data.shape) != 4 or len(kernel) != 2:
-            return _as_it_is(call)
+            return as_it_is(call)
         window = _window(call, (kernel[0], kernel[1]))
         if window is None or window[2] != (1, 1):
             return Translation(kind, (call.data,), unsupported="its window, strides, pads or dilations are unusual")
@@ -289,6 +259,8 @@ _FORMS: Mapping[str, Callable[[Call], Translation]] = MappingProxyType(
         "HardSwish": _simple("HARD_SWISH"),
         "MatMul": _matmul,
         "MaxPool": _pool("MAX_POOL_2D"),
+        "Max": _two("MAXIMUM"),
+        "Min": _two("MINIMUM"),
         "Mul": _elementwise("MUL"),
         "ReduceMean": _mean,
         "Relu": _simple("RELU"),

@@ -1,0 +1,127 @@
+"""ONNX operators that move data, in TFLite's terms; dimensions count as in the file, NCHW."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnx_models import OnnxBuilder
+from rocketnpu.frontends import load_model
+from rocketnpu.ir import (
+    BlockOptions,
+    ConcatOptions,
+    Operator,
+    PadOptions,
+    ResizeOptions,
+    SliceOptions,
+    TransposeOptions,
+)
+
+GRID = (0.05, 3)
+SHAPE = (1, 8, 6, 4)
+
+
+def operator(
+    op_type: str, *constants: Any, shape: tuple[int, ...] = SHAPE, opset: int = 17, **attributes: Any
+) -> Operator:
+    """The only operator of a model: `op_type` on a quantized image and constants, None for one that is left out."""
+    model = OnnxBuilder(opset)
+    operands = ["" if value is None else model.constant(np.asarray(value)) for value in constants]
+    result = model.node(op_type, model.real_input(shape, GRID), *operands, **attributes)
+    graph = load_model(model.build(model.quantized(result, GRID)))
+    assert len(graph.operators) == 1, str(graph)
+    return graph.operators[0]
+
+
+def test_concatenation_along_channels_is_along_dimension_1() -> None:
+    model = OnnxBuilder()
+    both = model.node("Concat", model.real_input(SHAPE, GRID), model.real_input(SHAPE, GRID), axis=-3)
+    (found,) = load_model(model.build(model.quantized(both, GRID))).operators
+    assert (found.kind, len(found.inputs), found.options) == ("CONCATENATION", 2, ConcatOptions(1))
+
+
+def test_a_slice_has_a_place_for_every_dimension() -> None:
+    found = operator("Slice", [2, -3], [1 << 40, -1], [1, 2])
+    assert (found.kind, found.options) == (
+        "STRIDED_SLICE",
+        SliceOptions(begins=(0, 2, 3, 0), sizes=(1, 6, 2, 4), steps=(1, 1, 1, 1)),
+    )
+
+
+def test_a_slice_may_take_every_other_row() -> None:
+    assert operator("Slice", [1], [6], [2], [2]).options == SliceOptions((0, 0, 1, 0), (1, 8, 3, 4), (1, 1, 2, 1))
+
+
+def test_a_slice_that_runs_backwards_is_left_to_the_cpu() -> None:
+    assert operator("Slice", [-1], [-100], [2], [-1]).kind == "Slice"
+
+
+@pytest.mark.parametrize("value", [None, np.float32(0)])
+def test_a_border_of_zero_is_a_pad(value: Any) -> None:
+    found = operator("Pad", [0, 0, 1, 2, 0, 0, 3, 0], value)
+    assert (found.kind, found.options) == ("PAD", PadOptions(((0, 0), (0, 0), (1, 3), (2, 0))))
+
+
+def test_a_border_of_something_else_is_left_to_the_cpu() -> None:
+    assert operator("Pad", [0, 0, 1, 2, 0, 0, 3, 0], np.float32(1)).kind == "Pad"
+
+
+def test_a_mirrored_border_leaves_out_the_edge() -> None:
+    found = operator("Pad", [0, 0, 1, 2, 0, 0, 3, 0], mode="reflect")
+    assert (found.kind, found.options) == ("MIRROR_PAD", PadOptions(((0, 0), (0, 0), (1, 3), (2, 0)), mirror=1))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind", "options"),
+    [
+        (
+            {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            "RESIZE_NEAREST_NEIGHBOR",
+            ResizeOptions(False, False),
+        ),
+        ({}, "RESIZE_NEAREST_NEIGHBOR", ResizeOptions(False, True)),
+        ({"mode": "linear"}, "RESIZE_BILINEAR", ResizeOptions(False, True)),
+        (
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            "RESIZE_BILINEAR",
+            ResizeOptions(True, False),
+        ),
+        (
+            {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
+            "RESIZE_BILINEAR",
+            ResizeOptions(False, False),
+        ),
+        ({"mode": "cubic"}, "Resize", None),
+        ({"coordinate_transformation_mode": "asymmetric"}, "Resize", None),
+    ],
+)
+def test_images_made_larger_by_whole_factors(attributes: dict[str, Any], kind: str, options: Any) -> None:
+    found = operator("Resize", None, np.array([1, 1, 2, 3], np.float32), **attributes)
+    assert (found.kind, found.options) == (kind, options)
+
+
+def test_an_image_made_smaller_is_left_to_the_cpu() -> None:
+    assert operator("Resize", None, np.array([1, 1, 0.5, 0.5], np.float32)).kind == "Resize"
+
+
+def test_a_transposition_without_a_permutation_reverses() -> None:
+    assert operator("Transpose").options == TransposeOptions((3, 2, 1, 0))
+    assert operator("Transpose", perm=[0, 2, 3, 1]).options == TransposeOptions((0, 2, 3, 1))
+
+
+def test_blocks_go_between_depth_and_space_as_in_tflite_or_not_at_all() -> None:
+    found = operator("DepthToSpace", blocksize=2)
+    assert (found.kind, found.options) == ("DEPTH_TO_SPACE", BlockOptions(2))
+    assert operator("DepthToSpace", blocksize=2, mode="CRD").kind == "DepthToSpace"
+    found = operator("SpaceToDepth", blocksize=2)
+    assert (found.kind, found.options) == ("SPACE_TO_DEPTH", BlockOptions(2))
+
+
+def test_the_larger_of_two_tensors_but_not_of_three() -> None:
+    for count, kind in ((2, "MAXIMUM"), (3, "Max")):
+        model = OnnxBuilder()
+        largest = model.node("Max", *(model.real_input(SHAPE, GRID) for _ in range(count)))
+        (found,) = load_model(model.build(model.quantized(largest, GRID))).operators
+        assert found.kind == kind
