@@ -127,15 +127,11 @@ def _weight_bank_choices(conv: Convolution, channels: int) -> list[int]:
     resident = cbuf.weight_banks(total)
     choices = [resident] if resident < cbuf.BANKS else []
     if not conv.depthwise:
-        streaming = max(
-            cbuf.minimum_streaming_weight_banks(stored_input_channels(conv, channels)),
-            min(
-                cbuf.vendor_streaming_weight_banks(conv.kernel_h, conv.kernel_w, stored_input_channels(conv, channels)),
-                cbuf.BANKS - 1,
-            ),
-        )
-        if streaming < resident:
-            choices.append(streaming)
+        # What the vendor grants streamed weights, and the fewest banks with which silicon still gave right results.
+        stored = stored_input_channels(conv, channels)
+        least = cbuf.minimum_streaming_weight_banks(stored)
+        granted = cbuf.vendor_streaming_weight_banks(conv.kernel_h, conv.kernel_w, stored)
+        choices += [banks for banks in sorted({least, max(least, granted)}) if banks < min(resident, cbuf.BANKS)]
     return choices
 
 
