@@ -47,8 +47,9 @@ RUNTIMES: Mapping[str, Literal["litert", "onnxruntime"]] = MappingProxyType({"tf
 
 def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, dissolved: Mapping[str, str]) -> Program:
     """The finished program of a graph whose steps and arena are planned."""
-    owner = storage(steps)
-    places = {tensor: Address(ACTIVATIONS, arena.offsets[place]) for tensor, place in owner.items()}
+    places = {
+        tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in storage(steps).items()
+    }
     commands, pool = CommandSegment(), ConstantPool()
     images = {
         plan.form.input

@@ -24,7 +24,7 @@ def emit_move(move: Move, first: Address, second: Address | None, output: Addres
     pitch_in, pitch_out = move.input_shape.pixels, move.output_shape.pixels
     source, target = first + move.first_start * ATOM_BYTES, output + move.output_start * ATOM_BYTES
     task = flying_task(move.output, shape, source, target)
-    row_gap = move.output_shape.width - shape.width if shape.height > 1 else 0
+    row_gap = move.row_step - shape.width
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=pitch_out)
     task.set(DPU.SURFACE_ADD, SURF_ADD=pitch_out)
     task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=row_gap, NOTCH_ADDR_1=row_gap)
@@ -46,4 +46,3 @@ def emit_move(move: Move, first: Address, second: Address | None, output: Addres
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + move.second_start * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch_in)
     return task
-

@@ -5,9 +5,12 @@ Everything here is in the device's int8 domain: a uint8 tensor is stored as valu
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +52,26 @@ def cube_shape(tensor: Tensor) -> CubeShape:
     for size in shape[:-2]:
         height *= size
     return CubeShape(height, width, channels)
+
+
+Side: TypeAlias = Literal["height", "width", "channels"]
+"""A side of a cube."""
+_NCHW_SIDES: Mapping[int, Side] = MappingProxyType({1: "channels", 2: "height", 3: "width"})
+
+
+def cube_side(tensor: Tensor, axis: int) -> Side | None:
+    """Which side of the tensor's cube a dimension is; None where it is only a part of the height."""
+    if tensor.layout == "NCHW":
+        return _NCHW_SIDES.get(axis)
+    match len(tensor.shape) - axis:
+        case 1:
+            return "channels"
+        case 2:
+            return "width"
+        case 3 if math.prod(tensor.shape[:axis]) == 1:
+            return "height"
+        case _:
+            return None
 
 
 def image_row_pitch(shape: CubeShape) -> int:
@@ -233,8 +256,8 @@ class Move:
     """Bytes of one cube, or the larger ones of two cubes, into another cube.
 
     In every plane, `height` x `width` consecutive pixels from `first_start` on, and from `second_start` on if there is
-    a second cube, become as many rows of the output from `output_start` on. Starts are pixels counted through all
-    planes: plane * pixels + row * width + column. A single row may run over the ends of the output's rows.
+    a second cube, become rows of `width` pixels in the output, which start at `output_start` and lie `row_step` pixels
+    apart. Starts are pixels counted through all planes: plane * pixels + row * width + column.
     """
 
     first: str
@@ -245,6 +268,7 @@ class Move:
     height: int
     width: int
     channels: int
+    row_step: int
     first_start: int = 0
     second_start: int = 0
     output_start: int = 0
@@ -257,11 +281,18 @@ class Move:
 
 @dataclass(frozen=True)
 class Alias:
-    """A tensor whose bytes on the device are those of another: a reshape that keeps pixels and channels."""
+    """A tensor whose bytes on the device are those of another, from plane `first_plane` on: a reshape that keeps pixels
+    and channels, or a range of channels."""
 
     input: str
     output: str
     output_shape: CubeShape
+    first_plane: int = 0
+
+    @property
+    def offset_bytes(self) -> int:
+        """From the first byte of the tensor read to that of this one."""
+        return self.first_plane * self.output_shape.pixels * ATOM_BYTES
 
     @property
     def input_shape(self) -> CubeShape:
@@ -274,4 +305,25 @@ class Alias:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Elementwise | Rescale | Alias | Move
+@dataclass(frozen=True)
+class Part:
+    """A tensor that lies inside another one, from plane `first_plane` on, as soon as it is made: concatenation."""
+
+    input: str
+    output: str
+    input_shape: CubeShape
+    output_shape: CubeShape
+    first_plane: int
+
+    @property
+    def offset_bytes(self) -> int:
+        """From the first byte of the whole to that of the part."""
+        return self.first_plane * self.output_shape.pixels * ATOM_BYTES
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+
+Lowered: TypeAlias = Convolution | Elementwise | Rescale | Alias | Move | Part

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rocketnpu.compiler.constraints import ConstraintError, check
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
-from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lowered, Move, Rescale
+from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lowered, Move, Part, Rescale
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
 from rocketnpu.compiler.tile import Tile, tile
@@ -50,9 +50,9 @@ class PlannedMove:
 
 @dataclass(frozen=True)
 class PlannedAlias:
-    """A change of name and shape; no task."""
+    """A change of name and shape, or a tensor's place inside another one; no task."""
 
-    form: Alias
+    form: Alias | Part
 
 
 Planned: TypeAlias = PlannedConvolution | PlannedElementwise | PlannedRescale | PlannedAlias | PlannedMove
@@ -113,5 +113,5 @@ def _plan(form: Lowered) -> Planned:
             return PlannedRescale(form, requantize_copy(form))
         case Move():
             return PlannedMove(form)
-        case Alias():
+        case Alias() | Part():
             return PlannedAlias(form)

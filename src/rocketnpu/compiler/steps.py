@@ -12,8 +12,8 @@ from itertools import groupby
 
 from rocketnpu.compiler.allocate import Lifetime
 from rocketnpu.compiler.emit_convolution import aligned_channels
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, image_row_pitch
-from rocketnpu.compiler.place import Placed, Planned, PlannedAlias, PlannedConvolution
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, Alias, Part, image_row_pitch
+from rocketnpu.compiler.place import Placed, Planned, PlannedConvolution
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.sizes import align
 from rocketnpu.ir import Graph
@@ -54,38 +54,57 @@ def group_steps(graph: Graph, placed: Sequence[Placed]) -> tuple[StepPlan, ...]:
     return tuple(reversed(steps))
 
 
-def storage(steps: Sequence[StepPlan]) -> dict[str, str]:
-    """Each tensor on the device, with the tensor whose place it has: itself, or what it is an alias of."""
-    owner: dict[str, str] = {}
-    for step in steps:
-        for plan in step.plans:
-            for name in plan.form.inputs:
-                owner.setdefault(name, name)
-            is_alias = isinstance(plan, PlannedAlias)
-            owner.setdefault(plan.form.output, owner[plan.form.inputs[0]] if is_alias else plan.form.output)
-    return owner
+@dataclass(frozen=True)
+class Location:
+    """Where a tensor starts: `offset_bytes` into the place of `place`, which is itself or a tensor it shares with."""
+
+    place: str
+    offset_bytes: int = 0
+
+    def __add__(self, size_bytes: int) -> Location:
+        return Location(self.place, self.offset_bytes + size_bytes)
+
+
+def storage(steps: Sequence[StepPlan]) -> dict[str, Location]:
+    """Where each tensor on the device lies: in a place of its own, in that of what it is an alias of, or inside the
+    tensor that it is a part of."""
+    plans = [plan for step in steps for plan in step.plans]
+    parts = {plan.form.input: plan.form for plan in plans if isinstance(plan.form, Part)}
+    found: dict[str, Location] = {}
+
+    def locate(name: str) -> Location:
+        part = parts.get(name)
+        return Location(name) if part is None else locate(part.output) + part.offset_bytes
+
+    for plan in plans:
+        form = plan.form
+        for name in form.inputs:
+            found.setdefault(name, locate(name))
+        shared = found[form.input] + form.offset_bytes if isinstance(form, Alias) else locate(form.output)
+        found.setdefault(form.output, shared)
+    return found
 
 
 def lifetimes(graph: Graph, steps: Sequence[StepPlan]) -> list[Lifetime]:
     """Size and lifetime of every place on the device (allocate.py, rules 1 and 2)."""
-    owner = storage(steps)
+    locations = storage(steps)
     start, stop = _runs(steps)
     sizes: dict[str, int] = {}
     used: dict[str, list[int]] = {}
     for index, step in enumerate(steps):
         for plan in step.plans:
             for name in (*plan.form.inputs, plan.form.output):
-                place = owner[name]
-                sizes[place] = max(sizes.get(place, 0), _size_bytes(plan, name))
-                used.setdefault(place, []).append(index)
+                at = locations[name]
+                sizes[at.place] = max(sizes.get(at.place, 0), at.offset_bytes + _size_bytes(plan, name))
+                used.setdefault(at.place, []).append(index)
         for name in step.inputs:
             if step.on_npu and not _made_on_npu(steps[:index], name):
-                used[owner[name]].append(start[index])
-            if not step.on_npu and _made_on_npu(steps, name):
-                used[owner[name]].append(stop[_maker(steps, name)])
+                used[locations[name].place].append(start[index])
+            if not step.on_npu and name in locations:
+                used[locations[name].place] += [stop[_maker(steps, name)]] if _made_on_npu(steps, name) else []
     for name in graph.outputs:
         if _made_on_npu(steps, name):
-            used[owner[name]].append(stop[_maker(steps, name)])
+            used[locations[name].place].append(stop[_maker(steps, name)])
     return [Lifetime(name, sizes[name], min(indices), max(indices)) for name, indices in used.items()]
 
 

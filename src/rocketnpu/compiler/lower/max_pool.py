@@ -76,6 +76,7 @@ def _maxima(source: str, target: str, data: CubeShape, out: CubeShape, pixels: i
                 height=height,
                 width=width,
                 channels=data.channels,
+                row_step=width,
                 first_start=start,
                 second_start=start + shift,
                 output_start=start,
