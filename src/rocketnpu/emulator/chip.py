@@ -124,7 +124,7 @@ class Chain:
     def step(self) -> None:
         """Run the next list; errors name core and task."""
         try:
-            if not self._address:
+            if self.done and not self._address:
                 raise never_completes(f"the chain ends after {self.done} of {self.count} tasks: no next list")
             commands = self.core.fetcher.fetch(self._address, self._amount)
             self.interrupts = self.core.execute(commands)

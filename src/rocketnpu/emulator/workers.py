@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
 
@@ -61,16 +61,27 @@ class Workers:
         if helpers <= 0:
             _drain(queue, lock, work, self._workspaces[0])
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count - 1, "rocketnpu-emulator")
         futures = [
-            self._pool.submit(_drain, queue, lock, work, workspace) for workspace in self._workspaces[1 : helpers + 1]
+            future
+            for workspace in self._workspaces[1 : helpers + 1]
+            if (future := self._submit(queue, lock, work, workspace)) is not None
         ]
         try:
             _drain(queue, lock, work, self._workspaces[0])
         finally:
             for future in futures:
                 future.result()
+
+    def _submit(
+        self, queue: Iterator[Item], lock: threading.Lock, work: Callable[[Item, Workspace], None], workspace: Workspace
+    ) -> Future[None] | None:
+        """Give work to a further thread; None when the interpreter is on its way out and starts none."""
+        try:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.count - 1, "rocketnpu-emulator")
+            return self._pool.submit(_drain, queue, lock, work, workspace)
+        except RuntimeError:
+            return None
 
 
 def _drain(
