@@ -162,3 +162,12 @@ def test_destroyed_buffers_and_closed_descriptors_give_everything_back(kernel: V
     client.close()
     del bo
     assert [kernel.counters[name] for name in ("files", "buffers", "mappings")] == [0, 0, 0]
+
+
+def test_actions_without_a_model_are_einval_and_settings_are_taken(kernel: VirtualKernel, client: RknpuClient):
+    assert client.action(rknpu.ActionCode.IOMMU_ENABLED) == 1
+    client.action(rknpu.ActionCode.POWER_ON)
+    client.kernel.ioctl(client.fd, rknpu.ACTION, rknpu.Action(flags=rknpu.ActionCode.SET_DOMAIN, value=3))
+    assert client.action(rknpu.ActionCode.GET_DOMAIN) == 3
+    with refused(errno.EINVAL, "action 99 is not modelled", kernel):
+        client.action(99)

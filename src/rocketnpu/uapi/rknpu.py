@@ -52,12 +52,23 @@ class SyncFlag(IntFlag):
 
 
 class ActionCode(IntEnum):
-    """What ACTION asks for: those of its codes that this package uses."""
+    """What ACTION asks for: those of its codes that have a meaning on the RK3588."""
 
     HARDWARE_VERSION = 0
     DRIVER_VERSION = 1
     GET_FREQUENCY = 2
+    SET_FREQUENCY = 3
+    GET_VOLTAGE = 4
+    SET_VOLTAGE = 5
     RESET = 6
+    IOMMU_ENABLED = 18
+    SET_NICE = 19
+    POWER_ON = 20
+    POWER_OFF = 21
+    SRAM_TOTAL = 22
+    SRAM_FREE = 23
+    GET_DOMAIN = 24
+    SET_DOMAIN = 25
 
 
 class Action(ctypes.Structure):

@@ -6,7 +6,9 @@ kicks and watchdogs in the board's thread. Only computing, which the board's thr
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -60,6 +62,7 @@ class Board:
             core.on_interrupt = self._line(core.number)
         self._empty = AddressSpace(self.pages)
         self._closing = False
+        self._broken = False
         self._thread = threading.Thread(target=self._run, name="rocketnpu-board", daemon=True)
         self._thread.start()
 
@@ -84,8 +87,13 @@ class Board:
         _LOG.info("%s", message)
 
     def wait(self, ready: Callable[[], bool], deadline: int | None, interrupted: Callable[[], bool]) -> bool:
-        """Wait, with the lock held, until `ready`; False at `deadline` (device time, ns) or when interrupted."""
+        """Wait, with the lock held, until `ready`; False at `deadline` (device time, ns) or when interrupted.
+
+        Raises OSError(EIO) if the board's thread has died of an error of its own.
+        """
         while not ready():
+            if self._broken:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             timeout = 0.05  # how long an interrupted caller goes unnoticed
             if deadline is not None and not self.clock.stands_still:
                 remaining = deadline - self.clock.now()
@@ -198,6 +206,15 @@ class Board:
         return change
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException:
+            with self.lock:
+                self._broken = True
+                self.lock.notify_all()
+            raise
+
+    def _work(self) -> None:
         while True:
             with self.lock:
                 while not self._closing:
@@ -208,4 +225,14 @@ class Board:
                 if self._closing:
                     return
             with self.clock.stopped():
-                self._hardware.step()
+                self._compute()
+
+    def _compute(self) -> None:
+        """One task on each core that has a job; what breaks the emulator leaves the core as a hang does."""
+        for core in self._hardware.cores:
+            try:
+                core.step()
+            except Exception:  # a program must not stop the board for all others
+                _LOG.exception("core %d: the emulator failed", core.number)
+                self.report(f"core {core.number}: the emulator failed; the core is reset")
+                core.reset()

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
@@ -17,7 +17,8 @@ from rocketnpu.virtual.memory import AddressSpace
 MMAP_BASE = 0x1_0000_0000
 """DRM's offsets for mmap begin above 32 bits; what follows is the buffer's place in physical memory."""
 
-S = TypeVar("S", bound=ctypes.Structure)
+MOST_BYTES = 1 << 26
+"""Arrays of programs that are longer are refused: no list of jobs, tasks or handles comes near it."""
 
 
 def failure(code: int) -> OSError:
@@ -39,6 +40,13 @@ class UserMemory(Protocol):
     def interrupted(self) -> bool:
         """Whether a signal waits for the program, so that a call that blocks should give up."""
         ...
+
+
+def read_array(user: UserMemory, address: int, count: int, stride_bytes: int) -> bytes:
+    """An array in the program's memory; raises OSError(ENOMEM) for one that no kernel would copy."""
+    if count * stride_bytes > MOST_BYTES:
+        raise failure(errno.ENOMEM)
+    return user.read(address, count * stride_bytes) if count else b""
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
@@ -36,6 +37,14 @@ OBJECT_BASE = 0xFFFF_8000_0000_0000
 """Where the kernel's addresses of objects begin here."""
 FREQUENCY_HZ = 1_000_000_000
 """What the board's NPU clock is said to be."""
+_WITHOUT_EFFECT = (
+    abi.ActionCode.SET_FREQUENCY,
+    abi.ActionCode.SET_VOLTAGE,
+    abi.ActionCode.SET_NICE,
+    abi.ActionCode.POWER_ON,
+    abi.ActionCode.POWER_OFF,
+)
+"""Actions that are taken, and change nothing that a program could see here."""
 
 
 @dataclass(eq=False)
@@ -74,6 +83,7 @@ class Rknpu:
         self._queues: list[deque[RknpuJob]] = [deque() for _ in range(CORES)]
         self._running: list[RknpuJob | None] = [None] * CORES
         self.domain = 0
+        """What SET_DOMAIN chose: only told again, as every submit and buffer names its own."""
 
     def open(self) -> RknpuFile:
         """A new file."""
@@ -257,17 +267,25 @@ class RknpuFile:
         self.buffers.close_all()
 
     def _action(self, argument: abi.Action, _user: UserMemory) -> None:
-        answers = {
+        code = argument.flags
+        answers: dict[int, Callable[[], int]] = {
             abi.ActionCode.HARDWARE_VERSION: self._driver.hardware_version,
             abi.ActionCode.DRIVER_VERSION: lambda: int("{}{:02}{:02}".format(*DRIVER_VERSION)),
             abi.ActionCode.GET_FREQUENCY: lambda: FREQUENCY_HZ,
+            abi.ActionCode.IOMMU_ENABLED: lambda: 1,
+            abi.ActionCode.SRAM_TOTAL: lambda: 0,
+            abi.ActionCode.SRAM_FREE: lambda: 0,
+            abi.ActionCode.GET_DOMAIN: lambda: self._driver.domain,
         }
-        if argument.flags == abi.ActionCode.RESET:
+        if code == abi.ActionCode.RESET:
             self._driver.reset()
-        elif argument.flags in answers:
-            argument.value = answers[abi.ActionCode(argument.flags)]()
-        else:
-            self._board.report(f"rknpu: action {argument.flags} is not modelled")
+        elif code == abi.ActionCode.SET_DOMAIN:
+            self._driver.space(argument.value)
+            self._driver.domain = argument.value
+        elif code in answers:
+            argument.value = answers[code]()
+        elif code not in _WITHOUT_EFFECT:
+            self._board.report(f"rknpu: action {code} is not modelled")
             raise failure(errno.EINVAL)
 
     def _mem_create(self, argument: abi.MemCreate, _user: UserMemory) -> None:

@@ -20,7 +20,7 @@ from rocketnpu.hw.registers import PC
 from rocketnpu.uapi import rocket as abi
 from rocketnpu.virtual.board import ALL_INTERRUPTS, Board
 from rocketnpu.virtual.memory import AddressSpace
-from rocketnpu.virtual.objects import Buffer, BufferTable, Call, Job, UserMemory, failure
+from rocketnpu.virtual.objects import Buffer, BufferTable, Call, Job, UserMemory, failure, read_array
 from rocketnpu.virtual.record import Recorder
 
 DPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(DPU_0=1, DPU_1=1)
@@ -229,11 +229,9 @@ class RocketFile:
     def _submit(self, argument: abi.Submit, user: UserMemory) -> None:
         if (argument.job_count and argument.job_struct_size < ctypes.sizeof(abi.Job)) or argument.reserved:
             raise failure(errno.EINVAL)
+        array = read_array(user, argument.jobs, argument.job_count, argument.job_struct_size)
         jobs = [
-            abi.Job.from_buffer_copy(
-                user.read(argument.jobs + index * argument.job_struct_size, ctypes.sizeof(abi.Job))
-            )
-            for index in range(argument.job_count)
+            abi.Job.from_buffer_copy(array, index * argument.job_struct_size) for index in range(argument.job_count)
         ]
         for index, job in enumerate(jobs):
             try:
@@ -247,7 +245,7 @@ class RocketFile:
         task_bytes = ctypes.sizeof(abi.Task)
         if not request.task_count or request.task_struct_size < task_bytes:
             raise failure(errno.EINVAL)
-        array = user.read(request.tasks, request.task_count * request.task_struct_size)
+        array = read_array(user, request.tasks, request.task_count, request.task_struct_size)
         tasks = [
             abi.Task.from_buffer_copy(array, index * request.task_struct_size) for index in range(request.task_count)
         ]
@@ -271,7 +269,8 @@ class RocketFile:
         self._driver.push(job)
 
     def _lookup(self, address: int, count: int, user: UserMemory) -> list[Buffer]:
-        handles = (ctypes.c_uint32 * count).from_buffer_copy(user.read(address, 4 * count)) if count else ()
+        array = read_array(user, address, count, ctypes.sizeof(ctypes.c_uint32))
+        handles = (ctypes.c_uint32 * count).from_buffer_copy(array)
         return [self.buffers[handle] for handle in handles]
 
     def _prep_bo(self, argument: abi.PrepBo, user: UserMemory) -> None:

@@ -23,8 +23,6 @@ HEAD = struct.Struct("<IiQQ")
 CHUNK_BYTES = 32768
 """Most bytes of a program's memory in one message; preload.c has the same."""
 _MESSAGE_BYTES = HEAD.size + CHUNK_BYTES
-MOST_BYTES = 1 << 26
-"""A program's arrays that are longer are refused: no list of handles or tasks comes near it."""
 
 
 class Kind(IntEnum):
@@ -50,8 +48,6 @@ class RemoteMemory:
 
     def read(self, address: int, size_bytes: int) -> bytes:
         """See UserMemory."""
-        if size_bytes > MOST_BYTES:
-            raise failure(errno.ENOMEM)
         chunks = [
             self._ask(Kind.READ, address + start, min(CHUNK_BYTES, size_bytes - start), b"")
             for start in range(0, size_bytes, CHUNK_BYTES)
