@@ -8,6 +8,8 @@ measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
@@ -19,6 +21,7 @@ from rocketnpu.hw import cbuf, limits
 from rocketnpu.hw.layouts import (
     ATOM_BYTES,
     ChannelOperands,
+    channel_operand_bytes,
     pack_bias,
     pack_channel_operands,
     pack_depthwise_weights,
@@ -37,19 +40,51 @@ USE_BIAS_OW_MUL = 7
 OUTPUT_TO_MEMORY = 2
 IMAGE_FORMAT_BASE = 7
 """ARGB_IN is 7 + channels (hardware/registers.md, CNA)."""
+BIAS_BYTES = 4
 GROUP_ROWS = 4
 """Without GROUP_LINE_OFF, LINE_STRIDE spans four rows (hardware/layouts.md)."""
 
 
+@dataclass(frozen=True)
+class ConvolutionConstants:
+    """Where the packed weights and the per-channel operands of a whole convolution begin; tiles point into them."""
+
+    weights: Address
+    operands: Address
+
+
+def place_constants(conv: Convolution, values: Requantization, pool: ConstantPool) -> ConvolutionConstants:
+    """Pack the weights and operands of all channels."""
+    zeros = conv.weight_zero_points.astype(np.int8)
+    if conv.depthwise:
+        # Lanes past the last channel only feed channels that nobody reads.
+        weights = pack_depthwise_weights(values.weights[..., 0].transpose(1, 2, 0), fill=int(zeros[-1]))
+    else:
+        weights = pack_direct_weights(values.weights, fill=zeros)
+    channels = align(conv.output_channels, limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP)
+    alu = values.alu.astype(np.int32)
+    if values.per_channel:
+        addends = -conv.weight_zero_points.astype(np.int16)
+        blob = pack_channel_operands(ChannelOperands(alu, addends, values.multipliers.astype(np.int16)), channels)
+    else:
+        blob = pack_bias(alu, channels)
+    return ConvolutionConstants(pool.add(weights), pool.add(blob))
+
+
 def emit_convolution(
-    conv: Convolution, values: Requantization, tile: Tile, data: Address, output: Address, constants: ConstantPool
+    conv: Convolution,
+    values: Requantization,
+    tile: Tile,
+    data: Address,
+    output: Address,
+    constants: ConvolutionConstants,
 ) -> TaskRegisters:
     """The task that computes `tile`; `data` and `output` are where the whole input and output cubes start."""
     task = TaskRegisters(conv.output, (CNA, CORE, DPU, DPU_RDMA))
-    _set_cna(task, conv, tile, data, _weights(conv, values, tile, constants))
+    _set_cna(task, conv, tile, data, constants.weights + _weight_offset_bytes(conv, tile))
     _set_core(task, conv, tile)
     _set_dpu(task, conv, values, tile, output)
-    _set_rdma(task, conv, values, tile, constants)
+    _set_rdma(task, conv, values, tile, constants.operands)
     return task
 
 
@@ -58,13 +93,10 @@ def aligned_channels(conv: Convolution, tile: Tile) -> int:
     return align(tile.c1 - tile.c0, limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP)
 
 
-def _weights(conv: Convolution, values: Requantization, tile: Tile, constants: ConstantPool) -> Address:
-    part = values.weights[tile.c0 : tile.c1]
-    zeros = conv.weight_zero_points[tile.c0 : tile.c1].astype(np.int8)
-    if conv.depthwise:
-        # Lanes past the last channel only feed channels that nobody reads.
-        return constants.add(pack_depthwise_weights(part[..., 0].transpose(1, 2, 0), fill=int(zeros[-1])))
-    return constants.add(pack_direct_weights(part, fill=zeros))
+def _weight_offset_bytes(conv: Convolution, tile: Tile) -> int:
+    """Where the weights of channel c0 begin: groups of kernels follow one another (hardware/layouts.md, Weights)."""
+    kernel = kernel_bytes(conv, conv.output_channels)
+    return kernel // stored_input_channels(conv, conv.output_channels) * tile.c0 if conv.depthwise else kernel * tile.c0
 
 
 def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, weights: Address) -> None:
@@ -192,23 +224,14 @@ def _set_bn(task: TaskRegisters, values: Requantization) -> None:
     task.set(DPU.BN_RELUX_CMP_VALUE, BN_RELUX_CMP_DAT=values.relux or 0)
 
 
-def _set_rdma(
-    task: TaskRegisters, conv: Convolution, values: Requantization, tile: Tile, constants: ConstantPool
-) -> None:
-    window, channels, part = tile.window, aligned_channels(conv, tile), slice(tile.c0, tile.c1)
-    alu = values.alu[part].astype(np.int32)
-    if values.per_channel:
-        operands = ChannelOperands(
-            alu, -conv.weight_zero_points[part].astype(np.int16), values.multipliers[part].astype(np.int16)
-        )
-        blob = pack_channel_operands(operands, channels)
-    else:
-        blob = pack_bias(alu, channels)
+def _set_rdma(task: TaskRegisters, conv: Convolution, values: Requantization, tile: Tile, operands: Address) -> None:
+    window, channels = tile.window, aligned_channels(conv, tile)
+    offset_bytes = channel_operand_bytes(tile.c0) if values.per_channel else tile.c0 * BIAS_BYTES
     task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=window.x1 - window.x0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=window.y1 - window.y0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=channels - 1)
     task.set(DPU_RDMA.RDMA_BRDMA_CFG, BRDMA_DATA_USE=USE_BIAS_OW_MUL if values.per_channel else USE_BIAS)
-    task.point(DPU_RDMA.RDMA_BS_BASE_ADDR, constants.add(blob))
+    task.point(DPU_RDMA.RDMA_BS_BASE_ADDR, operands + offset_bytes)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
     task.set(
         DPU_RDMA.RDMA_FEATURE_MODE_CFG,

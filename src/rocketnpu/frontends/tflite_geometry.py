@@ -47,6 +47,9 @@ SHAPE_KEEPING = frozenset(
 )
 """Kinds whose output has the shape of their input."""
 
+BROADCASTING = frozenset({"ADD", "MAXIMUM", "MINIMUM", "MUL", "SUB"})
+"""Kinds whose output has the shape that both operands broadcast to."""
+
 _Shape: TypeAlias = tuple[int, ...]
 
 
@@ -104,7 +107,7 @@ def _output_shape(operator: Operator, tensors: Mapping[str, Tensor], where: str)
         case ReduceOptions() as options if operator.unsupported is None:
             kept = [1 if axis in options.axes else size for axis, size in enumerate(source)]
             return tuple(size for axis, size in enumerate(kept) if options.keep_dims or axis not in options.axes)
-        case _ if operator.kind == "ADD" and operands[1] is not None:
+        case _ if operator.kind in BROADCASTING and operands[1] is not None:
             return _broadcast(source, operands[1], where)
         case _ if operator.kind == "RESHAPE":
             return _reshape(operator, source, tensors, where)
