@@ -183,6 +183,18 @@ class ModelBuilder:
         options, grid = schema.MaximumMinimumOptionsT(), self.tensors[a].grid
         return self.operator(kind, [a, b], shape, grid, options, "MaximumMinimumOptions", name)
 
+    def unary(self, kind: str, x: str, output: Grid | None = None, name: str = "", **options: Any) -> str:
+        """An operator on one tensor, element by element: LOGISTIC and TANH on the grids that TFLite demands.
+
+        `options` are LEAKY_RELU's alpha or GELU's approximate.
+        """
+        source = self.tensors[x]
+        middle = 128 if source.dtype == "uint8" else 0
+        grid = {"LOGISTIC": Grid(1 / 256, middle - 128), "TANH": Grid(1 / 128, middle)}.get(kind, output)
+        table = {"GELU": "GeluOptions", "LEAKY_RELU": "LeakyReluOptions"}.get(kind, "NONE")
+        found = getattr(schema, f"{table}T")(**options) if table != "NONE" else None
+        return self.operator(kind, [x], source.shape, grid or source.grid, found, table, name)
+
     def quantize(self, x: str, output: Grid, dtype: str = "", name: str = "") -> str:
         """QUANTIZE to another grid, of another dtype if given."""
         return self.operator("QUANTIZE", [x], self.tensors[x].shape, output, name=name, dtype=dtype)
@@ -212,6 +224,15 @@ class ModelBuilder:
         operands = [x, self.constant(np.array(shape, np.int32), name="shape")]
         options = schema.ReshapeOptionsT(newShape=np.array(shape, np.int32))
         return self.operator("RESHAPE", operands, shape, self.tensors[x].grid, options, "ReshapeOptions", name)
+
+    def concat(self, parts: Sequence[str], axis: int = -1, output: Grid | None = None, name: str = "") -> str:
+        """CONCATENATION; the output has the first part's quantization unless given."""
+        shapes = [self.tensors[part].shape for part in parts]
+        axis %= len(shapes[0])
+        shape = (*shapes[0][:axis], sum(part[axis] for part in shapes), *shapes[0][axis + 1 :])
+        options = schema.ConcatenationOptionsT(axis=axis)
+        grid = output or self.tensors[parts[0]].grid
+        return self.operator("CONCATENATION", parts, shape, grid, options, "ConcatenationOptions", name)
 
     def softmax(self, x: str, name: str = "") -> str:
         """SOFTMAX over the last dimension, on the output grid that TFLite demands."""

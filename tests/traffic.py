@@ -70,7 +70,7 @@ def replay(program: Program) -> None:
     base, constants = starts["activations"] // ATOM, starts["constants"] // ATOM
     entries = {entry.name: entry for entry in program.tensors}
     owner = np.full(-(-arena.size_bytes // ATOM), "", object)
-    same_place: dict[str, str] = {}
+    holders: dict[str, set[str]] = {}
     tasks = register_tasks(program)
     made_on_npu: set[str] = set()
     read_by_host = {*program.outputs}
@@ -84,16 +84,12 @@ def replay(program: Program) -> None:
         for name in {name for step in run for name in step.inputs} - made - made_on_npu:
             owner[_cube_atoms(entries[name])] = name
         for step in run:
-            (output,) = step.outputs
             numbers = [number for part in step.tasks[1] for core in part for number in core]
-            if not numbers:
-                same_place[output] = same_place.get(step.inputs[0], step.inputs[0])
-                continue
-            _replay_step(step, [tasks[number] for number in numbers], entries, owner, same_place, base, constants)
+            _replay_step(step, [tasks[number] for number in numbers], entries, owner, holders, base, constants)
         made_on_npu |= made
         for name in made & read_by_host:
             owners = set(owner[_cube_atoms(entries[name])])
-            assert owners == {same_place.get(name, name)}, f"{name}, which the host reads, holds {owners}"
+            assert owners == holders[name], f"{name}, which the host reads, holds {owners}"
 
 
 def _replay_step(
@@ -101,15 +97,17 @@ def _replay_step(
     tasks: list[RegisterTask],
     entries: dict[str, TensorEntry],
     owner: NDArray[np.object_],
-    same_place: dict[str, str],
+    holders: dict[str, set[str]],
     base: int,
     constants: int,
 ) -> None:
-    (output,) = step.outputs
+    """Afterwards `holders` names for each output the owners of its atoms: itself, and what it shares its place with."""
     inside = f"inside {step.name}"
-    readable = {inside, *(same_place.get(name, name) for name in step.inputs)}
-    wanted = np.zeros(owner.size, bool)
-    wanted[_cube_atoms(entries[output])] = True
+    from_inputs = {holder for name in step.inputs for holder in holders.get(name, {name})}
+    readable = {inside, *from_inputs}
+    wanted = np.full(owner.size, inside, object)
+    for output in step.outputs:
+        wanted[_cube_atoms(entries[output])] = output
     writes = np.zeros(owner.size, np.int64)
     for number, task in enumerate(tasks):
         for atoms in reads(task):
@@ -121,9 +119,14 @@ def _replay_step(
         assert written.min() >= 0, f"task {number} of {step.name} writes before the arena"
         assert written.max() < owner.size, f"task {number} of {step.name} writes past the arena"
         writes[written] += 1
-        owner[written] = np.where(wanted[written], output, inside)
-    counts = set(writes[wanted].tolist())
-    assert counts == {1}, f"{step.name} writes the atoms of {output} {counts} times"
+        owner[written] = wanted[written]
+    for output in step.outputs:
+        atoms = _cube_atoms(entries[output])
+        counts = set(writes[atoms].tolist())
+        assert counts <= {0, 1}, f"{step.name} writes the atoms of {output} {counts} times"
+        shared = set(owner[atoms][writes[atoms] == 0])
+        assert shared <= from_inputs, f"{step.name} leaves atoms of {output} to {shared}, and reads {from_inputs}"
+        holders[output] = set(owner[atoms])
 
 
 def reads(task: RegisterTask) -> Iterator[Atoms]:
@@ -147,6 +150,8 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
             task.get(CNA.DATA_SIZE0, "DATAIN_WIDTH"),
         )
         return
+    if task.get(DPU.LUT_ACCESS_CFG, "LUT_ACCESS_TYPE"):
+        return  # What a load of the lookup table reads has no meaning: it writes the same bytes back.
     width = task.get(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, "WIDTH") + 1
     height = task.get(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, "HEIGHT") + 1
     planes = (task.get(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, "CHANNEL") + 1) // ATOM

@@ -11,6 +11,7 @@ from dataclasses import replace
 from rocketnpu.compiler.allocate import allocate
 from rocketnpu.compiler.emit import emit, emit_opaque
 from rocketnpu.compiler.image_input import with_image_inputs
+from rocketnpu.compiler.in_place import with_parts_in_place
 from rocketnpu.compiler.place import place
 from rocketnpu.compiler.steps import group_steps, lifetimes
 from rocketnpu.errors import CompileError
@@ -35,10 +36,10 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     if opaque is not None:
         return emit_opaque(name, replace(graph, opaque=opaque))
     placed, dissolved = place(graph, keep)
-    steps = group_steps(graph, with_image_inputs(graph, placed))
+    steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, placed)))
     arena = allocate(lifetimes(graph, steps))
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
-    return emit(name, graph, steps, arena, {**inside, **dissolved})
+    return emit(name, graph, steps, arena, {**inside, **dissolved}, cores)
 
 
 def _unmade_output(graph: Graph) -> str | None:

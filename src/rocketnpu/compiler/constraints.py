@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from rocketnpu.compiler.constraints_moves import has_no_activation, works_along_a_side
 from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.hw import limits
 from rocketnpu.ir import (
@@ -51,19 +52,30 @@ class Operands:
     bias: Tensor | None
 
 
+_POSITIONS: Mapping[str, tuple[int, int, int]] = MappingProxyType({"SPLIT": (1, 2, 3), "TRANSPOSE_CONV": (2, 1, 3)})
+"""Where data, weights and bias are among the inputs, if they are not the first three."""
+
+
 def operands(graph: Graph, op: Operator) -> Operands:
     """The tensors of an operator with one data input."""
     inputs = [None if name is None else graph.tensors[name] for name in op.inputs]
-    inputs += [None] * (3 - len(inputs))
-    if inputs[0] is None:
+    inputs += [None] * (4 - len(inputs))
+    data, weights, bias = (inputs[index] for index in _POSITIONS.get(op.kind, (0, 1, 2)))
+    if data is None:
         raise ConstraintError("the data input is present")
-    return Operands(inputs[0], graph.tensors[op.outputs[0]], inputs[1], inputs[2])
+    return Operands(data, graph.tensors[op.outputs[0]], weights, bias)
+
+
+def data_inputs(op: Operator) -> tuple[str, ...]:
+    """Names of the inputs that are data: not weights or bias, nor shapes or axes."""
+    first = _POSITIONS.get(op.kind, (0,))[0]
+    count = len(op.inputs) if op.kind == "CONCATENATION" else 2 if op.kind in ELEMENTWISE else 1
+    return tuple(name for name in op.inputs[first : first + count] if name is not None)
 
 
 def _activations(graph: Graph, op: Operator) -> list[Tensor]:
-    """Data tensors: everything but weights and bias of the operators that have them, and shape or axis operands."""
-    count = 2 if op.kind in ELEMENTWISE else 1
-    return [graph.tensors[name] for name in (*op.inputs[:count], *op.outputs) if name is not None]
+    """Data tensors that come in and go out."""
+    return [graph.tensors[name] for name in (*data_inputs(op), *op.outputs)]
 
 
 def is_analysable(_graph: Graph, op: Operator) -> bool:
@@ -174,6 +186,11 @@ def fits_one_cube(graph: Graph, op: Operator) -> bool:
     return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
 
 
+def fits_lookup(graph: Graph, op: Operator) -> bool:
+    """width is at most 4096, height and channels are at most 8192"""
+    return fits_one_cube(graph, op) and cube_shape(operands(graph, op).output).width <= limits.MAX_LUT_WIDTH
+
+
 def input_fits_one_cube(graph: Graph, op: Operator) -> bool:
     """height, width and channels of the input are at most 8192"""
     shape = cube_shape(operands(graph, op).data)
@@ -272,7 +289,13 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "MAXIMUM": (*_ELEMENTWISE, compares_on_one_grid),
         "MINIMUM": (*_ELEMENTWISE, compares_on_one_grid),
         "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_one_cube),
+        **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), (*_DATA, fits_one_cube)),
+        **dict.fromkeys(
+            ("ABS", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "RELU_N1_TO_1", "TANH"),
+            (*_DATA, fits_lookup),
+        ),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
+        "CONCATENATION": (*_DATA, has_no_activation, works_along_a_side, fits_one_cube),
         "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation, input_fits_one_cube),
         "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
         "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rocketnpu.compiler.constraints import ConstraintError, check
+from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
-from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lowered, Move, Part, Rescale
+from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lookup, Lowered, Move, Part, Rescale, TableLoad
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
 from rocketnpu.compiler.tile import Tile, tile
@@ -42,6 +42,20 @@ class PlannedRescale:
 
 
 @dataclass(frozen=True)
+class PlannedTableLoad:
+    """The load of a lookup table."""
+
+    form: TableLoad
+
+
+@dataclass(frozen=True)
+class PlannedLookup:
+    """A lookup in the table that the plan before it loads."""
+
+    form: Lookup
+
+
+@dataclass(frozen=True)
 class PlannedMove:
     """A copy or a maximum, which needs no arithmetic."""
 
@@ -55,7 +69,15 @@ class PlannedAlias:
     form: Alias | Part
 
 
-Planned: TypeAlias = PlannedConvolution | PlannedElementwise | PlannedRescale | PlannedAlias | PlannedMove
+Planned: TypeAlias = (
+    PlannedConvolution
+    | PlannedElementwise
+    | PlannedRescale
+    | PlannedTableLoad
+    | PlannedLookup
+    | PlannedAlias
+    | PlannedMove
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +103,32 @@ def place(graph: Graph, keep: Collection[str]) -> tuple[tuple[Placed, ...], dict
         for op in graph.operators
         if op.index not in absorbed
     ]
-    computed = [item.operator for item in placed if any(not isinstance(plan, PlannedAlias) for plan in item.plan)]
-    on_npu = {name for op in computed for name in (*op.inputs, *op.outputs)}
     dissolved = {fold.reshape.outputs[0]: fold.consumer.name for fold in absorbed.values()}
-    return tuple(_without_detour(item, on_npu) for item in placed), dissolved
+    return _without_detours(placed), dissolved
 
 
-def _without_detour(item: Placed, on_npu: set[str | None]) -> Placed:
-    """An alias between tensors that the NPU does not touch stays on the host."""
-    op = item.operator
-    if item.reason is None and not on_npu.intersection((*op.inputs[:1], *op.outputs)):
-        return Placed(op, reason="a neighbour computes on the NPU")
-    return item
+def _without_detours(placed: Sequence[Placed]) -> tuple[Placed, ...]:
+    """Operators that only rename or copy stay on the host where no neighbour, near or through others of that sort,
+    computes on the NPU."""
+    on_npu = {name for item in placed if _computes(item) for name in _data(item)}
+    movers = [item for item in placed if item.reason is None and not _computes(item)]
+    while reached := [item for item in movers if on_npu.intersection(_data(item))]:
+        on_npu.update(name for item in reached for name in _data(item))
+        movers = [item for item in movers if item not in reached]
+    return tuple(
+        Placed(item.operator, reason="a neighbour computes on the NPU") if item in movers else item for item in placed
+    )
+
+
+def _data(item: Placed) -> tuple[str, ...]:
+    return (*data_inputs(item.operator), *item.operator.outputs)
+
+
+def _computes(item: Placed) -> bool:
+    copies = (plan.form for plan in item.plan if isinstance(plan, PlannedMove))
+    return any(not isinstance(plan, PlannedAlias | PlannedMove) for plan in item.plan) or any(
+        form.second is not None for form in copies
+    )
 
 
 def _place(graph: Graph, op: Operator) -> Placed:
@@ -111,6 +147,10 @@ def _plan(form: Lowered) -> Planned:
             return PlannedElementwise(form, requantize_elementwise(form))
         case Rescale():
             return PlannedRescale(form, requantize_copy(form))
+        case TableLoad():
+            return PlannedTableLoad(form)
+        case Lookup():
+            return PlannedLookup(form)
         case Move():
             return PlannedMove(form)
         case Alias() | Part():

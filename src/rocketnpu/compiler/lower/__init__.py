@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from rocketnpu.compiler.constraints import ELEMENTWISE
+from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_elementwise
+from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.shape import lower_reshape
-from rocketnpu.compiler.lower.unary import lower_quantize
+from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_quantize
 from rocketnpu.compiler.lowered import Lowered
 from rocketnpu.ir import Graph, Operator
 
@@ -30,9 +32,12 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "FULLY_CONNECTED": lower_fully_connected,
         **dict.fromkeys(ELEMENTWISE, lower_elementwise),
         "AVERAGE_POOL_2D": lower_average_pool,
+        "CONCATENATION": lower_concat,
         "MAX_POOL_2D": lower_max_pool,
         "MEAN": lower_mean,
         "QUANTIZE": lower_quantize,
+        **dict.fromkeys(CLAMPS, lower_clamp),
+        **dict.fromkeys(LOOKUPS, lower_lookup),
         "RESHAPE": lower_reshape,
     }
 )
