@@ -117,6 +117,14 @@ class ElementwiseOptions:
 
 
 @dataclass(frozen=True)
+class UnaryOptions:
+    """LEAKY_RELU: the slope `alpha` below zero; GELU: whether its formula with tanh is meant."""
+
+    alpha: float = 0.0
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
 class ReduceOptions:
     """MEAN: axes are normalised to 0..rank-1, sorted; empty when they are not constant."""
 
@@ -203,6 +211,7 @@ Options: TypeAlias = (
     | PoolOptions
     | FullyConnectedOptions
     | ElementwiseOptions
+    | UnaryOptions
     | ReduceOptions
     | ConcatOptions
     | SplitOptions

@@ -18,6 +18,9 @@ from rocketnpu.program.model import COMMANDS, Relocation, Task
 
 S_POINTER_PING_PONG = 0x0E
 """POINTER_PP_EN, EXECUTER_PP_EN, POINTER_PP_MODE: the two register groups alternate task by task."""
+S_POINTER_CLEARED = 0x30
+"""POINTER_PP_CLEAR, EXECUTER_PP_CLEAR: both pointers on group 0, no ping-pong. The vendor's for a task that uses a
+table which the task before it loaded (hardware/regcmd.md)."""
 DPU_INTERRUPTS = 0x300
 """DPU group 0 and 1: what convolution and DPU-only tasks complete with."""
 ADDRESS_PLACEHOLDER = 16
@@ -53,10 +56,12 @@ class TaskRegisters:
     def __init__(self, name: str, blocks: tuple[Block, ...]):
         self.name = name
         self.blocks = blocks
+        self.s_pointer = S_POINTER_PING_PONG
         self._values: dict[Register, int] = {
             register: 0 for block in blocks for register in block if register not in _OWNED_BY_CPU
         }
         self._addresses: dict[Register, Address] = {}
+        self._appended: list[int] = []
 
     def set(self, register: Register, **fields: int) -> None:
         """Write a register through its fields, those not named are 0. Raises CompileError if a value does not fit."""
@@ -68,10 +73,15 @@ class TaskRegisters:
         assert register in self._values, f"{register} is not a register of this task"
         self._addresses[register] = address
 
+    def append(self, register: Register, **fields: int) -> None:
+        """Write a register once more, after all others: what counts of it is the sequence of its values."""
+        assert register in self._values, f"{register} is not a register of this task"
+        self._appended.append(regcmd.write(register, register.encode(**fields)))
+
     def words(self) -> tuple[list[int], list[tuple[int, Address]]]:
         """The list's body, and the addresses with the index of the word that holds each."""
         words = [
-            regcmd.write(pointer, S_POINTER_PING_PONG)
+            regcmd.write(pointer, self.s_pointer)
             for pointer in (DPU.S_POINTER, DPU_RDMA.RDMA_S_POINTER)
             if any(pointer in tuple(block) for block in self.blocks)
         ]
@@ -80,7 +90,7 @@ class TaskRegisters:
             if register in self._addresses:
                 addresses.append((len(words), self._addresses[register]))
             words.append(regcmd.write(register, value))
-        return words, addresses
+        return words + self._appended, addresses
 
 
 @dataclass

@@ -14,8 +14,9 @@ from rocketnpu import litert, ort
 from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
 from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
-from rocketnpu.compiler.emit_convolution import emit_convolution
+from rocketnpu.compiler.emit_convolution import emit_convolution, place_constants
 from rocketnpu.compiler.emit_elementwise import emit_copy, emit_elementwise
+from rocketnpu.compiler.emit_lookup import emit_lookup, emit_table_load
 from rocketnpu.compiler.emit_move import emit_move
 from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
 from rocketnpu.compiler.place import (
@@ -23,9 +24,12 @@ from rocketnpu.compiler.place import (
     PlannedAlias,
     PlannedConvolution,
     PlannedElementwise,
+    PlannedLookup,
     PlannedMove,
     PlannedRescale,
+    PlannedTableLoad,
 )
+from rocketnpu.compiler.split import split_over_cores
 from rocketnpu.compiler.steps import StepPlan, storage
 from rocketnpu.hw.layouts import FeatureCube
 from rocketnpu.ir import Graph
@@ -45,8 +49,15 @@ RUNTIMES: Mapping[str, Literal["litert", "onnxruntime"]] = MappingProxyType({"tf
 """What runs the pieces of a model on the CPU, by the model's format."""
 
 
-def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, dissolved: Mapping[str, str]) -> Program:
-    """The finished program of a graph whose steps and arena are planned."""
+def emit(
+    name: str,
+    graph: Graph,
+    steps: Sequence[StepPlan],
+    arena: Arena,
+    dissolved: Mapping[str, str],
+    cores: int = 1,
+) -> Program:
+    """The finished program of a graph whose steps and arena are planned, for 1 .. `cores` cores."""
     places = {
         tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in storage(steps).items()
     }
@@ -58,6 +69,11 @@ def emit(name: str, graph: Graph, steps: Sequence[StepPlan], arena: Arena, disso
         if isinstance(plan, PlannedConvolution) and plan.form.image_input
     }
     emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
+    if cores > 1:
+        # After all lists for one core, which follow one another without a gap.
+        emitted = tuple(
+            _with_cores(plan, step, cores, places, commands, pool) for plan, step in zip(steps, emitted, strict=True)
+        )
     words = commands.words()
     content = pool.content()
     return Program(
@@ -105,6 +121,35 @@ def _emit_step(
     return NpuStep(name, operators, step.inputs, step.outputs, {1: ((tasks,),)})
 
 
+def _with_cores(
+    plan: StepPlan, step: Step, cores: int, places: Mapping[str, Address], commands: CommandSegment, pool: ConstantPool
+) -> Step:
+    """The step with task lists for 2 .. `cores` cores too: what is not split keeps its lists for one core."""
+    if not isinstance(step, NpuStep):
+        return step
+    tasks = dict(step.tasks)
+    for count in range(2, cores + 1):
+        rest = list(step.tasks[1][0][0])
+        parts: list[tuple[tuple[int, ...], ...]] = []
+        for planned in plan.plans:
+            alone = [rest.pop(0) for _ in _emit_plan(planned, places, pool)]
+            shares = None
+            if isinstance(planned, PlannedConvolution):
+                shares = split_over_cores(planned.form, planned.tiles, count)
+            if isinstance(planned, PlannedConvolution) and shares is not None:
+                chains = (_emit_plan(replace(planned, tiles=share), places, pool) for share in shares)
+                parts.append(tuple(_append_chain(chain, commands) for chain in chains))
+            elif alone:
+                parts.append((tuple(alone),))
+        tasks[count] = tuple(parts)
+    return replace(step, tasks=tasks)
+
+
+def _append_chain(chain: Sequence[TaskRegisters], commands: CommandSegment) -> tuple[int, ...]:
+    """Tasks that one core runs after one another, while other cores run theirs."""
+    return tuple(commands.append(registers, linked=index > 0) for index, registers in enumerate(chain))
+
+
 def _piece(graph: Graph, step: StepPlan) -> bytes:
     """A model of a step on the CPU, for the runtime of the graph's format."""
     if graph.format == "onnx":
@@ -115,14 +160,18 @@ def _piece(graph: Graph, step: StepPlan) -> bytes:
 def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool) -> list[TaskRegisters]:
     match plan:
         case PlannedConvolution(form, values, tiles):
-            return [
-                emit_convolution(form, values, tile, places[form.input], places[form.output], pool) for tile in tiles
-            ]
+            data, output = places[form.input], places[form.output]
+            packed = place_constants(form, values, pool)
+            return [emit_convolution(form, values, tile, data, output, packed) for tile in tiles]
         case PlannedElementwise(form, values):
             second = places[form.second] if form.second is not None else pool.add(_packed(form))
             return [emit_elementwise(form, values, places[form.first], second, places[form.output])]
         case PlannedRescale(form, values):
             return [emit_copy(form, values, places[form.input], places[form.output])]
+        case PlannedTableLoad(form):
+            return [emit_table_load(form, places[form.output])]
+        case PlannedLookup(form):
+            return [emit_lookup(form, places[form.input], places[form.output])]
         case PlannedMove(form):
             second = None if form.second is None else places[form.second]
             return [emit_move(form, places[form.first], second, places[form.output])]

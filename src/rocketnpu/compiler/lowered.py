@@ -251,6 +251,48 @@ class Rescale:
         return self.output_shape
 
 
+@dataclass(frozen=True, eq=False)
+class TableLoad:
+    """Loads the lookup table: int8 (256,), the results of -128..127. `output` is 16 bytes of scratch, without meaning."""
+
+    output: str
+    table: NDArray[np.int8]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read: none."""
+        return ()
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """Shape of the scratch."""
+        return CubeShape(1, 1, 1)
+
+    @property
+    def output_shape(self) -> CubeShape:
+        """Shape of the scratch."""
+        return CubeShape(1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A cube through the table loaded just before, byte by byte."""
+
+    input: str
+    output: str
+    output_shape: CubeShape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """Shape of the tensor read."""
+        return self.output_shape
+
+
 @dataclass(frozen=True)
 class Move:
     """Bytes of one cube, or the larger ones of two cubes, into another cube.
@@ -326,4 +368,4 @@ class Part:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Elementwise | Rescale | Alias | Move | Part
+Lowered: TypeAlias = Convolution | Elementwise | Rescale | TableLoad | Lookup | Alias | Move | Part

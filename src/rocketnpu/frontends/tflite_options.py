@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from rocketnpu.ir import (
     PoolOptions,
     ReduceOptions,
     Tensor,
+    UnaryOptions,
 )
 
 _OPTION_NAMES = enum_names("BuiltinOptions")
@@ -96,6 +98,15 @@ def _plain(_context: Context) -> Result:
     return None, None
 
 
+def _gelu(context: Context) -> Result:
+    return UnaryOptions(approximate=context.table is not None and bool(context.table.Approximate())), None
+
+
+def _leaky_relu(context: Context) -> Result:
+    alpha = 0.0 if context.table is None else float(context.table.Alpha())
+    return UnaryOptions(alpha=alpha), None if math.isfinite(alpha) else f"its alpha is {alpha}"
+
+
 def _mean(context: Context) -> Result:
     keep_dims = context.table is not None and bool(context.table.KeepDims())
     rank = len(context.operand(0).shape)
@@ -118,6 +129,21 @@ def _reshape(context: Context) -> Result:
     return None, None
 
 
+_UNARY = (
+    "ABS",
+    "EXP",
+    "HARD_SWISH",
+    "LOG",
+    "LOGISTIC",
+    "QUANTIZE",
+    "RELU",
+    "RELU6",
+    "RELU_0_TO_1",
+    "RELU_N1_TO_1",
+    "TANH",
+)
+"""Operators on one tensor without options."""
+
 _KINDS: Mapping[str, Kind] = {
     "CONV_2D": Kind("Conv2DOptions", range(2, 4), _conv),
     "DEPTHWISE_CONV_2D": Kind("DepthwiseConv2DOptions", range(2, 4), _depthwise),
@@ -127,7 +153,9 @@ _KINDS: Mapping[str, Kind] = {
     "MUL": Kind("MulOptions", range(2, 3), _elementwise, required=False),
     "MAXIMUM": Kind(None, range(2, 3), _plain),
     "MINIMUM": Kind(None, range(2, 3), _plain),
-    "QUANTIZE": Kind(None, range(1, 2), _plain),
+    **dict.fromkeys(_UNARY, Kind(None, range(1, 2), _plain)),
+    "GELU": Kind("GeluOptions", range(1, 2), _gelu, required=False),
+    "LEAKY_RELU": Kind("LeakyReluOptions", range(1, 2), _leaky_relu, required=False),
     "AVERAGE_POOL_2D": Kind("Pool2DOptions", range(1, 2), _pool),
     "MAX_POOL_2D": Kind("Pool2DOptions", range(1, 2), _pool),
     "MEAN": Kind("ReducerOptions", range(2, 3), _mean, required=False),

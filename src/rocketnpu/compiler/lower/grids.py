@@ -40,12 +40,17 @@ def zero_point_of(tensor: Tensor) -> int:
 
 def activation_bounds(activation: Activation, output: Tensor) -> tuple[int, int]:
     """The activation's range on the output's int8 grid, as TFLite computes it."""
-    scale, zero = scale_of(output), zero_point_of(output)
     real = {
         Activation.RELU: (0.0, None),
         Activation.RELU6: (0.0, 6.0),
         Activation.RELU_N1_TO_1: (-1.0, 1.0),
     }.get(activation, (None, None))
+    return bounds_on_grid(real, output)
+
+
+def bounds_on_grid(real: tuple[float | None, float | None], output: Tensor) -> tuple[int, int]:
+    """A real range on the output's int8 grid, as TFLite computes it; None: no bound."""
+    scale, zero = scale_of(output), zero_point_of(output)
     low = -128 if real[0] is None else max(-128, zero + _steps(real[0], scale))
     high = 127 if real[1] is None else min(127, zero + _steps(real[1], scale))
     return low, high
