@@ -100,8 +100,8 @@ def lifetimes(graph: Graph, steps: Sequence[StepPlan]) -> list[Lifetime]:
         for name in step.inputs:
             if step.on_npu and not _made_on_npu(steps[:index], name):
                 used[locations[name].place].append(start[index])
-            if not step.on_npu and name in locations:
-                used[locations[name].place] += [stop[_maker(steps, name)]] if _made_on_npu(steps, name) else []
+            if not step.on_npu and _made_on_npu(steps, name):
+                used[locations[name].place].append(stop[_maker(steps, name)])
     for name in graph.outputs:
         if _made_on_npu(steps, name):
             used[locations[name].place].append(stop[_maker(steps, name)])
