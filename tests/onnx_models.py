@@ -52,6 +52,12 @@ class OnnxBuilder:
         self.nodes.append(helper.make_node(op_type, inputs, [name], domain=domain, **attributes))
         return name
 
+    def split(self, tensor: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """A Split node; its results."""
+        parts = [self.name("part") for _ in sizes]
+        self.nodes.append(helper.make_node("Split", [tensor, self.constant(np.array(sizes))], parts, axis=axis))
+        return parts
+
     def real(self, tensor: str, grid: Grid, dtype: Any = np.int8) -> str:
         """A DequantizeLinear node with one scale."""
         scale, zero = grid

@@ -256,6 +256,16 @@ def test_a_shape_that_is_computed_from_shapes_is_a_constant() -> None:
     assert graph.tensors["y"].shape == (1, 36)
 
 
+def test_onnx_runtimes_own_quantizelinear_is_onnxs() -> None:
+    model = OnnxBuilder()
+    model.quantized(model.node("Relu", model.real_input((1, 4), GRID)), GRID, name="y")
+    for node in model.nodes:
+        if node.op_type != "Relu":
+            node.domain = "com.microsoft"
+    model.output("y", shape=(1, 4))
+    assert kinds(load_model(model.proto().SerializeToString())) == ["RELU"]
+
+
 def test_constants_in_nodes_and_dropout_are_tidied_away() -> None:
     model = OnnxBuilder()
     x = model.real_input((1, 4), GRID)

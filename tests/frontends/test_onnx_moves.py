@@ -16,6 +16,7 @@ from rocketnpu.ir import (
     PadOptions,
     ResizeOptions,
     SliceOptions,
+    SplitOptions,
     TransposeOptions,
 )
 
@@ -40,6 +41,31 @@ def test_concatenation_along_channels_is_along_dimension_1() -> None:
     both = model.node("Concat", model.real_input(SHAPE, GRID), model.real_input(SHAPE, GRID), axis=-3)
     (found,) = load_model(model.build(model.quantized(both, GRID))).operators
     assert (found.kind, len(found.inputs), found.options) == ("CONCATENATION", 2, ConcatOptions(1))
+
+
+def test_a_split_is_one_operator_when_every_part_is_quantized() -> None:
+    model = OnnxBuilder()
+    parts = model.split(model.real_input(SHAPE, GRID), [2, 6], axis=1)
+    graph = load_model(model.build(*(model.quantized(part, GRID) for part in parts)))
+    (found,) = graph.operators
+    assert (found.kind, found.outputs, found.options) == ("SPLIT_V", graph.outputs, SplitOptions(1, (2, 6)))
+    assert set(parts) <= graph.dissolved.keys()
+
+
+def test_a_split_with_a_part_that_stays_float_is_left_to_the_cpu() -> None:
+    model = OnnxBuilder()
+    parts = model.split(model.real_input(SHAPE, GRID), [2, 6], axis=1)
+    model.output(parts[1], np.float32)
+    graph = load_model(model.build(model.quantized(parts[0], GRID)))
+    assert [operator.kind for operator in graph.operators] == ["DequantizeLinear", "Split", "QuantizeLinear"]
+
+
+def test_integers_are_split_with_their_grid() -> None:
+    model = OnnxBuilder()
+    parts = model.split(model.quantized(model.input(SHAPE), GRID), [2, 6], axis=1)
+    graph = load_model(model.build(*parts))
+    assert [operator.kind for operator in graph.operators] == ["QuantizeLinear", "SPLIT_V"]
+    assert all(graph.tensors[part].quantization is not None for part in parts)
 
 
 def test_a_slice_has_a_place_for_every_dimension() -> None:

@@ -231,6 +231,14 @@ def test_data_moves_the_same_way_wherever_it_is_moved(
     )
 
 
+@pytest.mark.parametrize(("sizes", "axis"), [((16, 48), 1), ((20, 44), 1), ((2, 4), 2)])
+def test_splits(sizes: tuple[int, ...], axis: int) -> None:
+    model = OnnxBuilder()
+    conv = model.node("Conv", model.real_input((1, 8, 6, 8), IN), conv_weights(model, 64, 8, 1, 1))
+    parts = model.split(model.real(model.quantized(conv, OUT), OUT), sizes, axis)
+    onnx_agreement(model.build(*(model.quantized(part, OUT) for part in parts)), [noise((1, 8, 6, 8))])
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 @pytest.mark.parametrize("grid", [OUT, (0.09, 4)])
 def test_concatenations(axis: int, grid: Grid) -> None:

@@ -66,6 +66,13 @@ def test_one_tensor(op_type: str, attributes: dict[str, Any]) -> None:
     compare(model, model.node(op_type, *operands, domain=MICROSOFT, **attributes), (1, 8, 4, 4), op_type)
 
 
+def test_a_softmax_over_one_axis() -> None:
+    model = QLinearBuilder()
+    operands = (*model.operand((1, 8, 4, 4), X), *model.grid((1 / 256, 0)))
+    softmax = model.node("QLinearSoftmax", *operands, domain=MICROSOFT, axis=1, opset=13)
+    compare(model, softmax, (1, 8, 4, 4), "QLinearSoftmax")
+
+
 @pytest.mark.parametrize("op_type", ["QLinearAveragePool", "QLinearGlobalAveragePool"])
 def test_pools(op_type: str) -> None:
     model = QLinearBuilder()

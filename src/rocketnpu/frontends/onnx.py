@@ -92,9 +92,12 @@ class _Builder:
         for name in net.inputs:
             self._activation(name)
         dissolved = self._dissolved()
+        absorbed = {node.index for group in self._groups.values() for node in group.quantizes}
         for node in net.nodes:
             if node.index in self._groups:
                 self._add_group(self._groups[node.index])
+            elif node.index in absorbed:
+                continue
             elif dissolved.keys().isdisjoint(node.outputs) and not self._is_constant(node):
                 self._add_node(node)
         for name in net.outputs:
@@ -113,7 +116,7 @@ class _Builder:
         """Float tensors that no longer exist, with the operator that stands for what made and read them."""
         dissolved: dict[str, str] = {}
         for group in self._groups.values():
-            dissolved.update(dict.fromkeys(group.inside, group.quantize.outputs[0]))
+            dissolved.update(dict.fromkeys(group.inside, _name(group)))
         for node in self._net.nodes:
             name = node.outputs[0] if node.outputs else ""
             readers = [self._members.get(index) for index in self._net.consumers.get(name, ())]
@@ -121,7 +124,7 @@ class _Builder:
                 continue
             if all(group is not None and name in group.sources for group in readers) and not self._is_constant(node):
                 assert readers[0] is not None
-                dissolved[name] = readers[0].quantize.outputs[0]
+                dissolved[name] = _name(readers[0])
         return dissolved
 
     def _is_constant(self, node: Node) -> bool:
@@ -129,33 +132,34 @@ class _Builder:
         return node.op_type == DEQUANTIZE and node.inputs[0] in self._net.constants and self._net.grid(node) is not None
 
     def _add_group(self, group: Group) -> None:
-        output = self._activation(group.quantize.outputs[0])
+        outputs = [self._activation(node.outputs[0]) for node in group.quantizes]
         if group.core is None:
             (source,) = (self._quantized(node) for node in group.sources.values())
-            self._operators.append(_operator("QUANTIZE", group.quantize, [source], [output]))
+            self._operators.append(_operator("QUANTIZE", group.place, [source], outputs))
             return
         operands = [self._group_operand(group, name) for name in group.core.inputs]
-        self._add_translated(group.core, group.quantize, operands, output, group.activation)
+        self._add_translated(group.core, group.place, operands, outputs, group.activation)
 
     def _add_node(self, node: Node) -> None:
         works_on_integers = (
             node.op_type in GRID_KEEPING and node.inputs[0] in self._grids and node.inputs[0] not in self._net.constants
         )
-        if works_on_integers and len(node.outputs) == 1:
+        if works_on_integers and all(node.outputs) and (len(node.outputs) == 1 or node.op_type == "Split"):
             operands = [self._raw(name) if name else None for name in node.inputs]
-            self._add_translated(node, node, operands, self._activation(node.outputs[0]), Activation.NONE)
+            outputs = [self._activation(name) for name in node.outputs]
+            self._add_translated(node, node, operands, outputs, Activation.NONE)
             return
         inputs = [self._operand(name) if name else None for name in node.inputs]
         outputs = [self._activation(name) for name in node.outputs if name]
         self._operators.append(_operator(node.op_type, node, inputs, outputs))
 
     def _add_translated(
-        self, node: Node, last: Node, operands: list[Tensor | None], output: Tensor, activation: Activation
+        self, node: Node, place: Node, operands: list[Tensor | None], outputs: list[Tensor], activation: Activation
     ) -> None:
-        call = Call(node.op_type, str(node), node.attributes, tuple(operands), output, activation)
+        call = Call(node.op_type, str(node), node.attributes, tuple(operands), tuple(outputs), activation)
         found = translate(call)
-        inputs = [operand if operand is None else self._placed(operand, last) for operand in found.operands]
-        operator = _operator(found.kind, last, inputs, [output])
+        inputs = [operand if operand is None else self._placed(operand, place) for operand in found.operands]
+        operator = _operator(found.kind, place, inputs, outputs)
         self._operators.append(replace(operator, options=found.options, unsupported=found.unsupported))
 
     def _group_operand(self, group: Group, name: str) -> Tensor | None:
@@ -214,7 +218,12 @@ class _Builder:
 
 def _reader(group: Group) -> Node:
     """The node that reads what the DequantizeLinear nodes of a group make."""
-    return group.quantize if group.core is None else group.core
+    return group.place if group.core is None else group.core
+
+
+def _name(group: Group) -> str:
+    """The name of the operator that a group becomes."""
+    return group.quantizes[0].outputs[0]
 
 
 def _operator(kind: str, node: Node, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> Operator:

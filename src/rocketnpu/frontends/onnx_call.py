@@ -12,14 +12,22 @@ from rocketnpu.ir import Activation, Options, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A quantized operator as the file has it: one operand for each input of the node, None where it is left out."""
+    """A quantized operator as the file has it: one operand for each input of the node, None where it is left out.
+
+    `where` names the node for error messages.
+    """
 
     op_type: str
     where: str
     attributes: Mapping[str, Any]
     operands: tuple[Tensor | None, ...]
-    output: Tensor
+    outputs: tuple[Tensor, ...]
     activation: Activation
+
+    @property
+    def output(self) -> Tensor:
+        """The first result."""
+        return self.outputs[0]
 
     @property
     def data(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""ONNX's operators that move data, in TFLite's terms: Concat, Slice, Pad, Resize, Transpose, blocks.
+"""ONNX's operators that move data, in TFLite's terms: Concat, Slice, Split, Pad, Resize, Transpose, blocks.
 
 Their options count dimensions in the order of the tensors, which for images is NCHW. Positions must be constants.
 """
@@ -15,6 +15,7 @@ from rocketnpu.ir import (
     PadOptions,
     ResizeOptions,
     SliceOptions,
+    SplitOptions,
     TransposeOptions,
 )
 
@@ -43,6 +44,14 @@ def _slice(call: Call) -> Translation:
     if tuple(sizes) != call.output.shape or 0 in sizes:
         return as_it_is(call)
     return Translation("STRIDED_SLICE", (call.data,), SliceOptions(tuple(begins), tuple(sizes), tuple(strides)))
+
+
+def _split(call: Call) -> Translation:
+    """With the data as its only operand: the sizes are those of the results."""
+    given: int = call.attributes.get("axis", 0)
+    axis = given % len(call.data.shape)
+    sizes = tuple(output.shape[axis] for output in call.outputs)
+    return Translation("SPLIT_V", (call.data,), SplitOptions(axis, sizes))
 
 
 def _pad(call: Call) -> Translation:
@@ -107,6 +116,7 @@ MOVES: Mapping[str, Callable[[Call], Translation]] = MappingProxyType(
         "Resize": _resize,
         "Slice": _slice,
         "SpaceToDepth": _space_to_depth,
+        "Split": _split,
         "Transpose": _transpose,
     }
 )

@@ -1,7 +1,8 @@
 """Finding quantized operators among the nodes of an ONNX model.
 
 1. DequantizeLinear (one or more) -> operator -> QuantizeLinear is one operator from quantized to quantized tensors, and
-   so it is with Relu or Clip behind the operator. The float tensors inside then no longer exist.
+   so it is with Relu or Clip behind the operator, and with several results that each have a QuantizeLinear. The float
+   tensors inside then no longer exist.
 2. That needs grids that are constant and per tensor, and an operator whose result nothing else reads. A
    DequantizeLinear may serve several operators.
 3. An operator that only moves or selects elements may also work on the integers themselves, which keep their grid.
@@ -24,7 +25,9 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 ACTIVATED = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "AveragePool", "MaxPool"})
 """Operators that take an activation along; the options of their TFLite forms have a field for it."""
 
-GRID_KEEPING = frozenset({"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+GRID_KEEPING = frozenset(
+    {"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
 """Operators of rule 3 with one operand that matters."""
 
 
@@ -32,14 +35,20 @@ GRID_KEEPING = frozenset({"Flatten", "Identity", "MaxPool", "Reshape", "Slice", 
 class Group:
     """One quantized operator: DequantizeLinear nodes by operand, `core` (None: a change of grid only), QuantizeLinear.
 
-    `inside` names the float tensors between them, those that DequantizeLinear makes excluded.
+    `quantizes` has a QuantizeLinear for each result. `inside` names the float tensors between them, those that
+    DequantizeLinear makes excluded.
     """
 
     sources: Mapping[str, Node]
     core: Node | None
     activation: Activation
-    quantize: Node
+    quantizes: tuple[Node, ...]
     inside: tuple[str, ...]
+
+    @property
+    def place(self) -> Node:
+        """Where the operator stands among the others: after all that it reads, before all that reads its results."""
+        return min(self.quantizes, key=lambda node: node.index)
 
 
 def find_grids(net: Net) -> dict[str, Quantization]:
@@ -57,12 +66,12 @@ def find_grids(net: Net) -> dict[str, Quantization]:
         elif node.op_type in GRID_KEEPING and node.inputs[0] in grids:
             grid = grids[node.inputs[0]]
             if grid.axis is None:
-                grids.setdefault(node.outputs[0], grid)
+                grids.update((name, grid) for name in node.outputs if name and name not in grids)
     return grids
 
 
 def find_groups(net: Net, grids: Mapping[str, Quantization], keep: Collection[str]) -> dict[int, Group]:
-    """All quantized operators of rule 1, by the index of their QuantizeLinear node.
+    """All quantized operators of rule 1, by the index of their first QuantizeLinear node.
 
     `keep` names float tensors that must go on to exist.
     """
@@ -71,18 +80,18 @@ def find_groups(net: Net, grids: Mapping[str, Quantization], keep: Collection[st
         if node.op_type == QUANTIZE:
             group = _group(net, grids, node)
             if group is not None and not set(keep).intersection((*group.sources, *group.inside)):
-                groups[node.index] = group
+                groups[group.place.index] = group
     return groups
 
 
 def _group(net: Net, grids: Mapping[str, Quantization], quantize: Node) -> Group | None:
     """Rules 1 and 2 for one QuantizeLinear; None when what is before it does not match."""
     result = quantize.inputs[0]
-    if quantize.outputs[0] not in grids or grids[quantize.outputs[0]].axis is not None:
+    if not _has_one_grid(grids, quantize):
         return None
     if net.producer(result, DEQUANTIZE) is not None:
         sources = _sources(net, grids, (result,))
-        return None if sources is None else Group(sources, None, Activation.NONE, quantize, ())
+        return None if sources is None else Group(sources, None, Activation.NONE, (quantize,), ())
     inside = [result]
     core, activation = _sole_producer(net, result), Activation.NONE
     if core is not None and core.op_type in ("Relu", "Clip"):
@@ -91,10 +100,21 @@ def _group(net: Net, grids: Mapping[str, Quantization], quantize: Node) -> Group
         if bound is not None and before is not None and before.op_type in ACTIVATED:
             inside.append(core.inputs[0])
             core, activation = before, bound
-    if core is None or len(core.outputs) != 1:
+    if core is None:
         return None
+    quantizes = (quantize,)
+    if len(core.outputs) > 1:
+        readers = [net.sole_consumer(name) for name in core.outputs]
+        quantizes = tuple(node for node in readers if node is not None and node.op_type == QUANTIZE)
+        if len(quantizes) != len(core.outputs) or not all(_has_one_grid(grids, node) for node in quantizes):
+            return None
+        inside = list(core.outputs)
     sources = _sources(net, grids, core.inputs)
-    return None if sources is None else Group(sources, core, activation, quantize, tuple(inside))
+    return None if sources is None else Group(sources, core, activation, quantizes, tuple(inside))
+
+
+def _has_one_grid(grids: Mapping[str, Quantization], quantize: Node) -> bool:
+    return quantize.outputs[0] in grids and grids[quantize.outputs[0]].axis is None
 
 
 def _sole_producer(net: Net, name: str) -> Node | None:

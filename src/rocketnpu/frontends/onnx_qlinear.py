@@ -37,13 +37,17 @@ FORMS: Mapping[str, Form] = {
     "QLinearGlobalAveragePool": Form("GlobalAveragePool", (0,), 3),
     "QLinearSigmoid": Form("Sigmoid", (0,), 3),
     "QLinearLeakyRelu": Form("LeakyRelu", (0,), 3),
+    "QLinearSoftmax": Form("Softmax", (0,), 3),
 }
 """QLinearConcat is apart: its output's parameters come first, and it has any number of operands."""
 
 QLINEAR = frozenset({*FORMS, "QLinearConcat"})
 
-DROPPED_ATTRIBUTES = frozenset({"channels_last"})
-"""ONNX Runtime's own; a node that sets one keeps its form."""
+DROPPED_ATTRIBUTES = frozenset({"channels_last", "opset"})
+"""ONNX Runtime's own."""
+
+SOFTMAX_OVER_ONE_AXIS = 13
+"""Before this opset, Softmax normalised over all dimensions from its axis on."""
 
 
 @dataclass
@@ -77,7 +81,11 @@ class _Rewriter:
 
 
 def rewrite_qlinear(model: Any) -> None:
-    """Rewrite the QLinear operators of an onnx.ModelProto in place; those with computed parameters stay as they are."""
+    """Rewrite the QLinear operators of an onnx.ModelProto in place; those with computed parameters stay as they are.
+
+    ONNX Runtime's own QuantizeLinear and DequantizeLinear become ONNX's, where both mean the same.
+    """
+    _adopt(model)
     helper, arrays = library("onnx.helper"), library("onnx.numpy_helper")
     scales = {name for node in model.graph.node if _is_qlinear(node) for name in node.input}
     constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in scales}
@@ -105,13 +113,26 @@ def rewrite_qlinear(model: Any) -> None:
     model.graph.initializer.extend(rewriter.added)
 
 
+def _adopt(model: Any) -> None:
+    """ONNX's QuantizeLinear and DequantizeLinear instead of ONNX Runtime's, for the types that both have."""
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    proto = library("onnx").TensorProto
+    for node in model.graph.node:
+        if node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero_type = types.get(node.input[2]) if len(node.input) > 2 else None
+            if zero_type in (proto.INT8, proto.UINT8, proto.INT32):
+                node.ClearField("domain")
+
+
 def _is_qlinear(node: Any) -> bool:
     return node.op_type in QLINEAR
 
 
 def _is_plain(node: Any, constants: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether a node can be rewritten: constant parameters, no layout of ONNX Runtime's own, a quantized output."""
-    if any(item.name in DROPPED_ATTRIBUTES and item.i for item in node.attribute):
+    """Whether a node can be rewritten: constant parameters, no meaning of ONNX Runtime's own, a quantized output."""
+    numbers = {item.name: item.i for item in node.attribute}
+    old_softmax = node.op_type == "QLinearSoftmax" and numbers.get("opset", 0) < SOFTMAX_OVER_ONE_AXIS
+    if numbers.get("channels_last") or old_softmax:
         return False
     if node.op_type == "QLinearConcat":
         parameters = [0, *range(3, len(node.input), 3)]
