@@ -91,6 +91,28 @@ def signals() -> None:
     raise AssertionError("the alarm did not interrupt the wait")
 
 
+def mappings() -> None:
+    """A mapping keeps its memory after the handle and the descriptor are closed, and gives it back when it goes."""
+    client = RocketClient(LinuxKernel())
+    size = 4 << 20  # a quarter of the board's memory
+    for number in range(20):
+        bo = client.bo(size)
+        bo.data[:] = number
+        client.drop(bo)
+        assert (bo.data == number).all()
+        del bo
+    kept = [client.bo(size) for _ in range(2)]
+    kept[0].data[:] = 7
+    client.close()
+    other = RocketClient(LinuxKernel())
+    assert not other.bo(size).data.any()
+    with fails(errno.ENOMEM):
+        other.bo(2 * size)
+    assert (kept[0].data == 7).all()
+    kept.clear()
+    other.bo(2 * size)
+
+
 def bad_pointers() -> None:
     client = RocketClient(LinuxKernel())
     submit = rocket.Submit(jobs=16, job_count=1, job_struct_size=ctypes.sizeof(rocket.Job))
@@ -114,4 +136,6 @@ def killed() -> None:
 
 
 if __name__ == "__main__":
-    {each.__name__: each for each in (copy, files, inherited, threads, signals, bad_pointers, killed)}[sys.argv[1]]()
+    {each.__name__: each for each in (copy, files, inherited, threads, signals, mappings, bad_pointers, killed)}[
+        sys.argv[1]
+    ]()

@@ -30,7 +30,7 @@ def run_program(
 ) -> dict[str, int]:
     """The counters after the program's end."""
     monkeypatch.setenv("PYTHONPATH", str(PROGRAM.parents[1]), prepend=":")
-    system = System("rocket", faults=faults, watchdog_ms=watchdog_ms)
+    system = System("rocket", memory_bytes=1 << 24, faults=faults, watchdog_ms=watchdog_ms)
     try:
         assert run(system, [sys.executable, str(PROGRAM), what]) == 0
         return system.counters
@@ -38,7 +38,7 @@ def run_program(
         system.stop()
 
 
-@pytest.mark.parametrize("what", ["copy", "files", "inherited", "bad_pointers"])
+@pytest.mark.parametrize("what", ["copy", "files", "inherited", "mappings", "bad_pointers"])
 def test_a_program_finds_the_device_and_leaves_nothing_behind(what: str, monkeypatch: pytest.MonkeyPatch):
     counters = run_program(what, monkeypatch)
     assert [counters.get(name, 0) for name in ("files", "buffers", "mappings", "timeouts")] == [0, 0, 0, 0]

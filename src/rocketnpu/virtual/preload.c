@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define CHUNK 32768 /* most bytes of a program's memory in one message; server.py has the same */
+#define PASSED 2 /* descriptors that come with a mapping: the memory, and a token to close when it is unmapped */
 #define FROM_PROGRAM (1u << 30) /* directions in an ioctl's request code */
 #define TO_PROGRAM (1u << 31)
 
@@ -95,12 +97,13 @@ static int send_message(int channel, const struct message *head, const void *dat
     return sent < 0 ? -1 : 0;
 }
 
-/* A signal ends our half of the channel: the server gives up a call that waits, with EINTR, and finishes any other. */
+/* A signal ends our half of the channel: the server gives up a call that waits, with EINTR, and finishes any other.
+ * `passed` takes PASSED descriptors, -1 where none came. */
 static ssize_t receive_message(int channel, struct message *head, void *data, size_t room, int *passed)
 {
     for (;;) {
         struct iovec parts[2] = {{head, sizeof *head}, {data, room}};
-        union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control;
+        union { struct cmsghdr head; char room[CMSG_SPACE(PASSED * sizeof(int))]; } control;
         struct msghdr all = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = &control,
                              .msg_controllen = sizeof control.room};
         ssize_t size = recvmsg(channel, &all, MSG_CMSG_CLOEXEC);
@@ -111,14 +114,8 @@ static ssize_t receive_message(int channel, struct message *head, void *data, si
         if (size < (ssize_t)sizeof *head)
             return -1;
         struct cmsghdr *item = CMSG_FIRSTHDR(&all);
-        if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(item), sizeof(int));
-            if (passed)
-                *passed = fd;
-            else
-                close(fd);
-        }
+        if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS)
+            memcpy(passed, CMSG_DATA(item), item->cmsg_len - CMSG_LEN(0));
         return size - (ssize_t)sizeof *head;
     }
 }
@@ -143,6 +140,7 @@ static int call(int device, struct message *head, char *argument, size_t size, i
 {
     char data[CHUNK];
     int ends[2], result = ENODEV;
+    passed[0] = passed[1] = -1;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return errno;
     int failed = send_message(device, head, argument, size, ends[1]);
@@ -179,9 +177,9 @@ static int open_device(int flags)
     struct sockaddr_un address;
     struct message head = {.kind = OPEN};
     int fd = fill_address(&address) ? -1 : socket(AF_UNIX, SOCK_SEQPACKET | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0), 0);
-    int result = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) ? ENODEV : 0;
+    int none[PASSED], result = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) ? ENODEV : 0;
     if (!result)
-        result = call(fd, &head, NULL, 0, NULL);
+        result = call(fd, &head, NULL, 0, none);
     if (result) {
         if (fd >= 0)
             close(fd);
@@ -200,12 +198,13 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     if (!is_device(fd))
         return syscall(SYS_ioctl, fd, request, argument);
     char data[1 << 14];
+    int none[PASSED];
     size_t size = request >> 16 & (sizeof data - 1);
     struct message head = {.kind = IOCTL, .first = (uint32_t)request};
     memset(data, 0, size);
     int result = request & FROM_PROGRAM ? copy(data, argument, size) : 0;
     if (!result)
-        result = call(fd, &head, data, size, NULL);
+        result = call(fd, &head, data, size, none);
     if (request & TO_PROGRAM && copy(argument, data, size))
         result = EFAULT;
     if (result)
@@ -213,23 +212,63 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     return result ? -1 : 0;
 }
 
+/* Mappings of the device and their tokens. The server keeps a buffer for as long as any process holds its token, so a
+ * process that ends gives it back, and a forked child shares it. Only whole mappings are taken out. */
+static struct mapping { void *address; int token; struct mapping *next; } *mappings;
+static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void remember(void *address, int token)
+{
+    struct mapping *mapping = malloc(sizeof *mapping);
+    if (!mapping)
+        return; /* held until the process ends */
+    pthread_mutex_lock(&mappings_lock);
+    *mapping = (struct mapping){address, token, mappings};
+    mappings = mapping;
+    pthread_mutex_unlock(&mappings_lock);
+}
+
+EXPORT int munmap(void *address, size_t length)
+{
+    int result = syscall(SYS_munmap, address, length);
+    if (result || !__atomic_load_n(&mappings, __ATOMIC_ACQUIRE))
+        return result;
+    pthread_mutex_lock(&mappings_lock);
+    struct mapping **place = &mappings, *found;
+    while (*place && (*place)->address != address)
+        place = &(*place)->next;
+    found = *place;
+    if (found)
+        *place = found->next;
+    pthread_mutex_unlock(&mappings_lock);
+    if (found)
+        close(found->token);
+    free(found);
+    return result;
+}
+
 static void *map(void *address, size_t length, int protection, int flags, int fd, off_t offset)
 {
-    int memory = -1;
+    int passed[PASSED];
     if (fd < 0 || flags & MAP_ANONYMOUS || !is_device(fd))
         return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
     struct message head = {.kind = MMAP, .first = length, .second = offset};
-    int result = call(fd, &head, NULL, 0, &memory);
+    int result = call(fd, &head, NULL, 0, passed);
     void *found = MAP_FAILED;
-    if (!result && memory >= 0)
-        found = (void *)syscall(SYS_mmap, address, length, protection, flags, memory, (off_t)head.first);
-    else
-        errno = result ? result : ENODEV;
-    if (memory >= 0) {
-        int before = errno;
-        close(memory);
-        errno = before;
+    if (!result && passed[1] < 0)
+        result = EMFILE; /* what the operating system drops silently when there are too many descriptors */
+    if (!result) {
+        found = (void *)syscall(SYS_mmap, address, length, protection, flags, passed[0], (off_t)head.first);
+        result = errno;
     }
+    if (passed[0] >= 0)
+        close(passed[0]);
+    if (found != MAP_FAILED)
+        remember(found, passed[1]);
+    else if (passed[1] >= 0)
+        close(passed[1]);
+    if (found == MAP_FAILED)
+        errno = result;
     return found;
 }
 

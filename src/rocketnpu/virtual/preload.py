@@ -64,7 +64,7 @@ def build_library(compiler: Compiler, cache: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         text, built = Path(scratch, "preload.c"), Path(scratch, "preload.so")
         text.write_bytes(source)
-        command = [*compiler.command, *_FLAGS, "-o", str(built), str(text), "-ldl"]
+        command = [*compiler.command, *_FLAGS, "-o", str(built), str(text), "-ldl", "-lpthread"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:

@@ -7,21 +7,25 @@ device file; each call arrives with a channel of its own, on which a thread answ
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from rocketnpu.virtual.objects import failure
+from rocketnpu.virtual.objects import Buffer, failure
 from rocketnpu.virtual.system import Killed, OpenFile, System
 
 HEAD = struct.Struct("<IiQQ")
 CHUNK_BYTES = 32768
 """Most bytes of a program's memory in one message; preload.c has the same."""
+_END, _MAPPED = b"e", b"m"
+"""What wakes the server's thread."""
 _MESSAGE_BYTES = HEAD.size + CHUNK_BYTES
 
 
@@ -96,6 +100,14 @@ class _Connection:
     ended: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Mapping:
+    """A buffer that a program has mapped, until every process has closed the other end of its token."""
+
+    file: OpenFile
+    buffer: Buffer
+
+
 class Server:
     """Serves `system` on a socket at `path` until `close`, or until a planned fault kills it."""
 
@@ -106,6 +118,8 @@ class Server:
         self._listener.listen()
         self._wake, self._woken = socket.socketpair()
         self._connections: set[_Connection] = set()
+        self._tokens: dict[socket.socket, _Mapping] = {}
+        self._mapped: deque[tuple[socket.socket, _Mapping]] = deque()
         self._channels: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="rocketnpu-server", daemon=True)
@@ -113,7 +127,7 @@ class Server:
 
     def close(self) -> None:
         """End all connections."""
-        self._wake.send(b"x")
+        self._wake.send(_END)
         self._thread.join()
         self._wake.close()
         self._woken.close()
@@ -123,26 +137,49 @@ class Server:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
-                    if key.fileobj is self._woken:
+                ready = [key for key, _ in selector.select()]
+                if any(key.fileobj is self._woken for key in ready):
+                    if _END in self._woken.recv(_MESSAGE_BYTES):
                         self._end()
                         return
-                    if key.fileobj is self._listener:
-                        connection = _Connection(self._listener.accept()[0])
-                        self._connections.add(connection)
-                        selector.register(connection.socket, selectors.EVENT_READ, connection)
-                    elif isinstance(key.data, _Connection) and not self._receive(key.data):
-                        selector.unregister(key.data.socket)
-                        self._connections.discard(key.data)
-                        self._leave(key.data, ended=True)
+                    while self._mapped:
+                        token, mapping = self._mapped.popleft()
+                        self._tokens[token] = mapping
+                        selector.register(token, selectors.EVENT_READ, mapping)
+                    continue  # one of them may have been closed already, before calls that are ready, too
+                # What a program unmaps is unmapped for its next call.
+                for key in sorted(ready, key=lambda key: not isinstance(key.data, _Mapping)):
+                    self._serve_one(selector, key)
+
+    def _serve_one(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._listener:
+            connection = _Connection(self._listener.accept()[0])
+            self._connections.add(connection)
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+        elif isinstance(key.data, _Mapping) and isinstance(key.fileobj, socket.socket):
+            selector.unregister(key.fileobj)
+            self._unmap(key.fileobj)
+        elif isinstance(key.data, _Connection) and not self._receive(key.data):
+            selector.unregister(key.data.socket)
+            self._connections.discard(key.data)
+            self._leave(key.data, ended=True)
 
     def _end(self) -> None:
         self._listener.close()
         with self._lock:
             for channel in self._channels:
                 channel.shutdown(socket.SHUT_RDWR)
+        for token, mapping in self._mapped:
+            self._tokens[token] = mapping
+        for token in list(self._tokens):
+            self._unmap(token)
         for connection in self._connections:
             self._leave(connection, ended=True)
+
+    def _unmap(self, token: socket.socket) -> None:
+        mapping = self._tokens.pop(token)
+        self._system.unmap(mapping.file, mapping.buffer)
+        token.close()
 
     def _leave(self, connection: _Connection, *, ended: bool) -> None:
         """The connection, or a call on it, has ended: with the last one the file is closed."""
@@ -188,9 +225,13 @@ class Server:
                     result = 0
             except OSError as error:
                 result = error.errno or errno.EIO
-            socket.send_fds(channel, [HEAD.pack(Kind.DONE, result, offset, 0), argument], descriptors)
+            try:
+                socket.send_fds(channel, [HEAD.pack(Kind.DONE, result, offset, 0), argument], descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
         except Killed:
-            self._wake.send(b"x")
+            self._wake.send(_END)
         except (_Gone, OSError):
             pass  # nobody is left to answer
         finally:
@@ -212,9 +253,10 @@ class Server:
     def _map(self, connection: _Connection, length: int, offset: int) -> tuple[int, list[int]]:
         file = _file(connection)
         buffer = self._system.map(file, length, offset)
-        # When the program unmaps it is not known here: the file keeps what it has mapped.
-        file.mapped.append(buffer)
-        return buffer.offset, [self._system.board.pages.descriptor]
+        own, token = socket.socketpair()
+        self._mapped.append((own, _Mapping(file, buffer)))
+        self._wake.send(_MAPPED)
+        return buffer.offset, [os.dup(self._system.board.pages.descriptor), token.detach()]
 
 
 def _file(connection: _Connection) -> OpenFile:

@@ -7,7 +7,7 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -51,11 +51,10 @@ class _Driver(Worker, Protocol):
 
 @dataclass(eq=False)
 class OpenFile:
-    """One open device file; `mapped` are the buffers that mappings of other processes keep alive."""
+    """One open device file."""
 
     driver_file: _File
     calls: Mapping[int, Call]
-    mapped: list[Buffer] = field(default_factory=list[Buffer])
 
 
 class System:
@@ -129,9 +128,6 @@ class System:
                 return
             self._files.discard(file)
             self._drop_unmapped()
-            for buffer in file.mapped:
-                self.board.counters["mappings"] -= 1
-                file.driver_file.buffers.release(buffer)
             file.driver_file.release()
             self.board.counters["files"] -= 1
 
