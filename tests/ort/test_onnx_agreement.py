@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import rocketnpu as rn
 from agreement import Agreement, assert_close, assert_sound
-from onnx_models import Grid, OnnxBuilder, normal, quantize, small_network
+from onnx_models import OPSET, Grid, OnnxBuilder, normal, quantize, small_network
 from rocketnpu.frontends import load_model
 from rocketnpu.ort import Reference
 from rocketnpu.verify import verify
@@ -262,11 +262,35 @@ def test_element_wise_operators_with_tensors_and_constants(op_type: str, constan
     onnx_agreement(model.build(result), [noise((1, 20, 6, 5), seed=seed) for seed in range(len(model.inputs))])
 
 
-@pytest.mark.parametrize(("op_type", "out"), [("Sigmoid", (1 / 256, -128)), ("Tanh", (1 / 128, 0)), ("HardSwish", OUT)])
-def test_functions_of_one_tensor(op_type: str, out: Grid) -> None:
+@pytest.mark.parametrize(
+    ("op_type", "out", "attributes"),
+    [
+        ("Sigmoid", (1 / 256, -128), {}),
+        ("Tanh", (1 / 128, 0), {}),
+        ("HardSwish", OUT, {}),
+        ("LeakyRelu", OUT, {}),
+        ("LeakyRelu", (0.06, 9), {"alpha": 0.2}),
+        ("Gelu", OUT, {}),
+        ("Gelu", OUT, {"approximate": "tanh"}),
+        ("Abs", OUT, {}),
+        ("Relu", (0.03, -128), {}),
+    ],
+)
+def test_functions_of_one_tensor_on_all_its_values(op_type: str, out: Grid, attributes: dict[str, Any]) -> None:
+    model = OnnxBuilder(20 if op_type == "Gelu" else OPSET)
+    result = model.quantized(model.node(op_type, model.real_input((1, 16, 4, 4), (0.06, 9)), **attributes), out)
+    values = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4)
+    found = onnx_agreement(model.build(result), [values])
+    assert not found.reasons(), f"on the CPU: {found.reasons()}"
+
+
+@pytest.mark.parametrize("bounds", [(0, None), (0, 6), (0, 1), (-1, 1), (-2, 3)])
+def test_clamps_of_their_own(bounds: tuple[float, float | None]) -> None:
     model = OnnxBuilder()
-    result = model.quantized(model.node(op_type, model.real_input((1, 16, 4, 4), (0.06, 9))), out)
-    onnx_agreement(model.build(result), [np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4)])
+    limits = [model.constant(np.float32(bound)) for bound in bounds if bound is not None]
+    result = model.quantized(model.node("Clip", model.real_input((1, 16, 4, 4), (0.06, 9)), *limits), (0.05, -7))
+    values = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4)
+    assert set(onnx_agreement(model.build(result), [values]).reasons()) == ({"Clip"} if bounds == (-2, 3) else set())
 
 
 def test_a_change_of_grid() -> None:

@@ -27,6 +27,7 @@ from rocketnpu.ir import (
     Quantization,
     ReduceOptions,
     Tensor,
+    UnaryOptions,
 )
 
 OHWI = (0, 2, 3, 1)
@@ -202,6 +203,26 @@ def _simple(kind: str) -> Callable[[Call], Translation]:
     return form
 
 
+def _clip(call: Call) -> Translation:
+    bounds = [None if operand is None else operand.data for operand in (call.operand(1), call.operand(2))]
+    values = tuple(None if bound is None else float(bound.reshape(-1)[0]) for bound in bounds)
+    kind = _CLAMPS.get(values)
+    return as_it_is(call) if kind is None else Translation(kind, (call.data,))
+
+
+_CLAMPS: Mapping[tuple[float | None, ...], str] = MappingProxyType(
+    {(0.0, None): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}
+)
+
+
+def _leaky_relu(call: Call) -> Translation:
+    return Translation("LEAKY_RELU", (call.data,), UnaryOptions(alpha=call.attributes.get("alpha", 0.01)))
+
+
+def _gelu(call: Call) -> Translation:
+    return Translation("GELU", (call.data,), UnaryOptions(approximate=call.text("approximate", "none") == "tanh"))
+
+
 def _pool(kind: str) -> Callable[[Call], Translation]:
     def form(call: Call) -> Translation:
         kernel: list[int] = list(call.attributes.get("kernel_shape", ()))
@@ -250,13 +271,18 @@ def _reshape(call: Call) -> Translation:
 
 _FORMS: Mapping[str, Callable[[Call], Translation]] = MappingProxyType(
     {
+        "Abs": _simple("ABS"),
         "Add": _elementwise("ADD"),
         "AveragePool": _pool("AVERAGE_POOL_2D"),
+        "Clip": _clip,
         "Conv": _conv,
+        "Exp": _simple("EXP"),
         "Flatten": _reshape,
+        "Gelu": _gelu,
         "Gemm": _gemm,
         "GlobalAveragePool": _global_average,
         "HardSwish": _simple("HARD_SWISH"),
+        "LeakyRelu": _leaky_relu,
         "MatMul": _matmul,
         "MaxPool": _pool("MAX_POOL_2D"),
         "Max": _two("MAXIMUM"),
