@@ -92,7 +92,7 @@ def test_two_and_three_cores_give_the_bytes_of_one(per_channel: bool) -> None:
     y = model.conv2d(y, 48, kernel=1, per_channel=per_channel, output=grid)
     x = model.add(x, y)
     x = model.conv2d(x, 200, per_channel=per_channel, output=grid)
-    x = model.fully_connected(model.average_pool(x, 20, 18), 70)
+    x = model.fully_connected(model.mean(x, keep_dims=False), 70)
     program = rn.compile(model.build(x), cores=3)
     split = dict.fromkeys((2, 3), 0)
     results = []
