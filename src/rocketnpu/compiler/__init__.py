@@ -1,6 +1,6 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
-place (flatten, constraints, lower, requantize, tile) -> image_input -> steps -> allocate -> emit
+place (flatten, constraints, lower, requantize, tile) -> fuse -> image_input -> steps -> allocate -> emit
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from rocketnpu.compiler.allocate import allocate
 from rocketnpu.compiler.emit import emit, emit_opaque
+from rocketnpu.compiler.fuse import fuse
 from rocketnpu.compiler.image_input import with_image_inputs
 from rocketnpu.compiler.in_place import with_parts_in_place
 from rocketnpu.compiler.place import place
@@ -36,6 +37,8 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     if opaque is not None:
         return emit_opaque(name, replace(graph, opaque=opaque))
     placed, dissolved = place(graph, keep)
+    placed, fused = fuse(graph, placed, keep)
+    dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}
     steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, placed)))
     arena = allocate(lifetimes(graph, steps))
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}

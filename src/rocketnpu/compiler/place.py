@@ -10,6 +10,7 @@ from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
 from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lookup, Lowered, Move, Part, Rescale, TableLoad
+from rocketnpu.compiler.pad_fold import pad_folds
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
 from rocketnpu.compiler.tile import Tile, tile
@@ -95,15 +96,16 @@ def place(graph: Graph, keep: Collection[str]) -> tuple[tuple[Placed, ...], dict
 
     `keep` names tensors that must not be dissolved.
     """
-    folds = {fold.consumer.index: (fold, _place(graph, fold.folded)) for fold in flatten_folds(graph, keep)}
+    candidates = (*flatten_folds(graph, keep), *pad_folds(graph, keep))
+    folds = {fold.consumer.index: (fold, _place(graph, fold.folded)) for fold in candidates}
     folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
-    absorbed = {fold.reshape.index: fold for fold, _ in folds.values()}
+    absorbed = {fold.absorbed.index: fold for fold, _ in folds.values()}
     placed = [
         folds[op.index][1] if op.index in folds else _place(graph, op)
         for op in graph.operators
         if op.index not in absorbed
     ]
-    dissolved = {fold.reshape.outputs[0]: fold.consumer.name for fold in absorbed.values()}
+    dissolved = {fold.absorbed.outputs[0]: fold.consumer.name for fold in absorbed.values()}
     return _without_detours(placed), dissolved
 
 
@@ -134,12 +136,13 @@ def _computes(item: Placed) -> bool:
 def _place(graph: Graph, op: Operator) -> Placed:
     try:
         check(graph, op)
-        return Placed(op, tuple(_plan(form) for form in lower(graph, op)))
+        return Placed(op, tuple(plan(form) for form in lower(graph, op)))
     except ConstraintError as constraint:
         return Placed(op, reason=str(constraint))
 
 
-def _plan(form: Lowered) -> Planned:
+def plan(form: Lowered) -> Planned:
+    """The register arithmetic and tiles of a form; ConstraintError if its sizes or gains rule it out."""
     match form:
         case Convolution():
             return PlannedConvolution(form, requantize(form), tile(form))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Elementwise, Operation, Rescale
@@ -27,6 +28,7 @@ from rocketnpu.compiler.requantize import (
     largest_below,
     two_multipliers,
 )
+from rocketnpu.hw.arithmetic import operand_convert, output_convert, relu, relux
 
 OPERAND_BITS = 14
 """A sum scales its larger operand by about 2^14, as the vendor does; the sum stays far within 32 bits."""
@@ -76,6 +78,37 @@ def requantize_copy(form: Rescale) -> ElementwiseValues:
         out_offset=form.output_zero_point,
         relux=_relux(form, out_scale, out_shift),
     )
+
+
+def copied_bytes(form: Rescale, values: ElementwiseValues, data: NDArray[np.int8]) -> NDArray[np.int8]:
+    """What the chip makes of int8 `data`, of the same shape."""
+    return _output(form, values, (data.astype(np.int64) + values.first_offset) * values.first_multiplier)
+
+
+def combined_bytes(
+    form: Elementwise, values: ElementwiseValues, first: NDArray[np.int8], second: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """What the chip makes of two int8 arrays of one shape."""
+    left = (first.astype(np.int64) + values.first_offset) * values.first_multiplier
+    right = operand_convert(second, values.second_offset, values.ew_scale, values.ew_shift)
+    return _output(form, values, _UFUNCS[form.operation](left, right))
+
+
+_UFUNCS = {
+    Operation.SUM: np.add,
+    Operation.PRODUCT: np.multiply,
+    Operation.MAXIMUM: np.maximum,
+    Operation.MINIMUM: np.minimum,
+}
+
+
+def _output(form: Elementwise | Rescale, values: ElementwiseValues, v: NDArray[np.int64]) -> NDArray[np.int8]:
+    if values.relux is not None:
+        v = relux(v, values.relux)
+    elif form.low > -128:
+        v = relu(v)
+    scale, shift, offset = values.out_scale, values.out_shift, values.out_offset
+    return output_convert(v, scale, shift, offset, ties_away=form.ties_away).astype(np.int8)
 
 
 def _gain(gain: float, bound: int) -> tuple[int, int, int]:
