@@ -95,10 +95,10 @@ def test_two_and_three_cores_give_the_bytes_of_one(per_channel: bool) -> None:
     x = model.fully_connected(model.mean(x, keep_dims=False), 70)
     program = rn.compile(model.build(x), cores=3)
     split = dict.fromkeys((2, 3), 0)
-    results = []
+    results, inputs = [], model.random_inputs()
     for cores in (1, 2, 3):
         with rn.Session(program, device="emulator", cores=cores) as session:
-            results.append(session.run(model.random_inputs(), fetch="all"))
+            results.append(session.run(inputs, fetch="all"))
     for step in program.steps:
         for count in split:
             if isinstance(step, NpuStep):
