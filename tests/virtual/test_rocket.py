@@ -217,3 +217,20 @@ def test_descriptors_are_checked(kernel: VirtualKernel):
             kernel.open(path, flags)
     with fails(errno.EBADF):
         kernel.close(7)
+
+
+def test_device_time_stands_still_while_the_board_works_and_passes_while_a_job_hangs():
+    with VirtualKernel("rocket", faults="hang@task:41", watchdog_ms=300) as kernel:
+        client = RocketClient(kernel)
+        source, target = client.cube(1), client.cube()
+        tasks = [client.list_of(copy_task(source.address, target.address))] * 40
+        start = kernel.device_time_ns()
+        client.submit(tasks, [source, tasks[0][0]], [target])
+        with kernel.system.board.lock:
+            time.sleep(0.2)  # a machine that does not let the board's thread run
+        client.prepare(target)
+        assert kernel.device_time_ns() - start < 100_000_000
+        start = kernel.device_time_ns()
+        client.submit_copy(source, target)
+        client.prepare(target)
+        assert 300_000_000 <= kernel.device_time_ns() - start < 2_000_000_000

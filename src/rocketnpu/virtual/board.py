@@ -70,7 +70,7 @@ class Board:
         """Let the board's thread work for this driver."""
         with self.lock:
             self.worker = worker
-            self.lock.notify_all()
+            self.wake()
 
     def close(self) -> None:
         """Stop the thread and give the memory back."""
@@ -80,6 +80,11 @@ class Board:
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self.pages.close()
+
+    def wake(self) -> None:
+        """There is work; called with the lock held."""
+        self.clock.stop()
+        self.lock.notify_all()
 
     def report(self, message: str) -> None:
         """A line of the kernel's log."""
@@ -221,11 +226,13 @@ class Board:
                     deadline = self.worker.work() if self.worker is not None else None
                     if any(core.pending for core in self._hardware.cores):
                         break
-                    self.lock.wait(None if deadline is None else max(deadline - self.clock.now(), 0) / 1e9)
+                    timeout = None if deadline is None else max(deadline - self.clock.now(), 0) / 1e9
+                    self.clock.go_on()
+                    self.lock.wait(timeout)
+                    self.clock.stop()
                 if self._closing:
                     return
-            with self.clock.stopped():
-                self._compute()
+            self._compute()
 
     def _compute(self) -> None:
         """One task on each core that has a job; what breaks the emulator leaves the core as a hang does."""

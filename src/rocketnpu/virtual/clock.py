@@ -1,15 +1,14 @@
-"""The time of the virtual device: real time, standing still while the emulator computes.
+"""The time of the virtual device: real time, but only while the board has nothing to do.
 
-What takes the emulator a second takes the chip milliseconds; timeouts are meant for the chip. So a deadline passes
-only while nothing is being computed: when a job hangs, or waits for something that does.
+What takes the emulator a second takes the chip milliseconds, and how long a loaded machine keeps the board's thread
+waiting means nothing for the chip. So the clock stands still from a kick until all that follows from it has happened,
+and a deadline passes only where it would on silicon: when a job hangs.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 
 
 class DeviceClock:
@@ -22,7 +21,7 @@ class DeviceClock:
 
     @property
     def stands_still(self) -> bool:
-        """Whether the emulator computes at this moment."""
+        """Whether the board is at work."""
         return self._stopped_at is not None
 
     def now(self) -> int:
@@ -31,14 +30,15 @@ class DeviceClock:
             now = time.monotonic_ns() if self._stopped_at is None else self._stopped_at
             return now - self._stood_still
 
-    @contextmanager
-    def stopped(self) -> Generator[None]:
-        """Around computing; one thread at a time."""
+    def stop(self) -> None:
+        """The board has something to do."""
         with self._lock:
-            start = self._stopped_at = time.monotonic_ns()
-        try:
-            yield
-        finally:
-            with self._lock:
+            if self._stopped_at is None:
+                self._stopped_at = time.monotonic_ns()
+
+    def go_on(self) -> None:
+        """The board has nothing left to do, or waits for a deadline."""
+        with self._lock:
+            if self._stopped_at is not None:
+                self._stood_still += time.monotonic_ns() - self._stopped_at
                 self._stopped_at = None
-                self._stood_still += time.monotonic_ns() - start

@@ -135,7 +135,7 @@ class Rknpu:
         for core in job.chains:
             self._queues[core].append(job)
         self.board.counters["jobs"] += 1
-        self.board.lock.notify_all()
+        self.board.wake()
 
     def work(self) -> int | None:
         """See Worker."""

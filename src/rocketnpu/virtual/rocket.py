@@ -81,7 +81,7 @@ class Rocket:
         core = busy[0] if busy else min(self._cores, key=lambda core: core.load)
         core.queue.append(job)
         self.board.counters["jobs"] += 1
-        self.board.lock.notify_all()
+        self.board.wake()
 
     def cancel(self, file: RocketFile) -> None:
         """Signal all jobs of a file that have not started."""
