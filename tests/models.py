@@ -234,12 +234,79 @@ class ModelBuilder:
         grid = output or self.tensors[parts[0]].grid
         return self.operator("CONCATENATION", parts, shape, grid, options, "ConcatenationOptions", name)
 
+    def split(self, x: str, parts: int, axis: int = -1) -> list[str]:
+        """SPLIT into equal parts."""
+        axis %= len(self.tensors[x].shape)
+        size = self.tensors[x].shape[axis] // parts
+        operands = [self.constant(np.array(axis, np.int32), name="axis"), x]
+        return self._split("SPLIT", x, operands, axis, [size] * parts, schema.SplitOptionsT(numSplits=parts))
+
+    def split_v(self, x: str, sizes: Sequence[int], axis: int = -1) -> list[str]:
+        """SPLIT_V into parts of these sizes."""
+        axis %= len(self.tensors[x].shape)
+        vectors = (np.array(sizes, np.int32), np.array(axis, np.int32))
+        operands = [x, *(self.constant(vector, name="sizes") for vector in vectors)]
+        return self._split("SPLIT_V", x, operands, axis, sizes, schema.SplitVOptionsT(numSplits=len(sizes)))
+
+    def slice(self, x: str, begin: Sequence[int], size: Sequence[int], name: str = "") -> str:
+        """SLICE; a size of -1 takes all there is."""
+        source = self.tensors[x]
+        operands = [x, *(self.constant(np.array(values, np.int32), name="range") for values in (begin, size))]
+        pairs = zip(size, source.shape, begin, strict=True)
+        shape = tuple(room - first if count == -1 else count for count, room, first in pairs)
+        return self.operator("SLICE", operands, shape, source.grid, schema.SliceOptionsT(), "SliceOptions", name)
+
+    def strided_slice(self, x: str, ranges: Sequence[slice | int], name: str = "") -> str:
+        """STRIDED_SLICE as numpy's basic indexing: a slice keeps its dimension, a number drops it."""
+        source = self.tensors[x]
+        options = schema.StridedSliceOptionsT()
+        vectors: list[list[int]] = [[], [], []]
+        for axis, item in enumerate(ranges):
+            span = slice(item, item + 1, 1) if isinstance(item, int) else item
+            options.shrinkAxisMask |= isinstance(item, int) << axis
+            options.beginMask |= (span.start is None) << axis
+            options.endMask |= (span.stop is None) << axis
+            for vector, value in zip(vectors, (span.start or 0, span.stop or 0, span.step or 1), strict=True):
+                vector.append(value)
+        operands = [x, *(self.constant(np.array(vector, np.int32), name="range") for vector in vectors)]
+        shape = np.zeros(source.shape, np.int8)[tuple(ranges)].shape
+        return self.operator("STRIDED_SLICE", operands, shape, source.grid, options, "StridedSliceOptions", name)
+
+    def pad(
+        self, x: str, pads: Sequence[tuple[int, int]], value: int | None = None, mirror: str = "", name: str = ""
+    ) -> str:
+        """PAD, PADV2 if there is a value (as stored), MIRROR_PAD if `mirror` is REFLECT or SYMMETRIC."""
+        source = self.tensors[x]
+        operands = [x, self.constant(np.array(pads, np.int32), name="pads")]
+        shape = tuple(before + size + after for size, (before, after) in zip(source.shape, pads, strict=True))
+        kind, table, options = "PAD", "PadOptions", schema.PadOptionsT()
+        if value is not None:
+            kind, table, options = "PADV2", "PadV2Options", schema.PadV2OptionsT()
+            operands.append(self.constant(np.array(value, source.dtype), source.grid, name="value"))
+        if mirror:
+            kind, table = "MIRROR_PAD", "MirrorPadOptions"
+            options = schema.MirrorPadOptionsT(mode=getattr(schema.MirrorPadMode, mirror))
+        return self.operator(kind, operands, shape, source.grid, options, table, name)
+
     def softmax(self, x: str, name: str = "") -> str:
         """SOFTMAX over the last dimension, on the output grid that TFLite demands."""
         source = self.tensors[x]
         grid = None if source.grid is None else Grid(1 / 256, 0 if source.dtype == "uint8" else -128)
         options = schema.SoftmaxOptionsT(beta=1.0)
         return self.operator("SOFTMAX", [x], source.shape, grid, options, "SoftmaxOptions", name)
+
+    def _split(
+        self, kind: str, x: str, operands: list[str], axis: int, sizes: Sequence[int], options: Any
+    ) -> list[str]:
+        source = self.tensors[x]
+        shapes = [(*source.shape[:axis], size, *source.shape[axis + 1 :]) for size in sizes]
+        first = self.operator(
+            kind, operands, shapes[0], source.grid, options, options.__class__.__name__[:-1], dtype=source.dtype
+        )
+        others = [self._tensor(kind.lower(), shape, source.dtype, source.grid) for shape in shapes[1:]]
+        names = list(self.tensors)
+        self._operators[-1].outputs = np.array([names.index(name) for name in (first, *others)], np.int32)
+        return [first, *others]
 
     def operator(
         self,

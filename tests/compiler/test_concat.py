@@ -24,9 +24,9 @@ def assert_end_to_end(result: Agreement, inputs: Sequence[np.ndarray], name: str
     assert difference <= tolerance, f"{name} differs by up to {difference}"
 
 
-def convolutions(model: ModelBuilder, channels: Sequence[int], output: Grid = Grid(0.05, 4)) -> list[str]:
+def convolutions(model: ModelBuilder, channels: Sequence[int]) -> list[str]:
     x = model.input((1, 6, 7, 8))
-    return [model.conv2d(x, count, output=output) for count in channels]
+    return [model.conv2d(x, count, output=Grid(0.05, 4)) for count in channels]
 
 
 @pytest.mark.parametrize("channels", [(32, 64), (64, 32, 5), (16, 16), (48, 16, 20), (16, 32, 48, 7)])

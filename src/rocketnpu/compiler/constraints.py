@@ -13,7 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rocketnpu.compiler.constraints_moves import has_no_activation, works_along_a_side
+from rocketnpu.compiler.constraints_moves import (
+    has_no_activation,
+    keeps_channel_count,
+    keeps_channels,
+    pads_sides,
+    slices_sides,
+    works_along_a_side,
+)
 from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.hw import limits
 from rocketnpu.ir import (
@@ -296,6 +303,13 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         ),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
         "CONCATENATION": (*_DATA, has_no_activation, works_along_a_side, fits_one_cube),
+        "SPLIT": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
+        "SPLIT_V": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
+        "SLICE": (*_DATA, has_equal_grid, slices_sides, input_fits_one_cube),
+        "STRIDED_SLICE": (*_DATA, has_equal_grid, slices_sides, keeps_channels, input_fits_one_cube),
+        "PAD": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
+        "PADV2": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
+        "MIRROR_PAD": (*_DATA, has_equal_grid, pads_sides, keeps_channel_count, fits_one_cube),
         "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation, input_fits_one_cube),
         "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
         "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),

@@ -31,15 +31,24 @@ def slices_sides(graph: Graph, op: Operator) -> bool:
     assert op.inputs[0] is not None
     options, data = op.options, graph.tensors[op.inputs[0]]
     return all(
-        cube_side(data, axis) is not None or (options.sizes[axis] == size and axis not in options.dropped)
+        cube_side(data, axis) is not None or options.sizes[axis] == size
         for axis, size in enumerate(data.shape)
     )
 
 
-def keeps_sides(_graph: Graph, op: Operator) -> bool:
-    """no dimension is dropped"""
+def keeps_channels(graph: Graph, op: Operator) -> bool:
+    """the dimension of the channels is not dropped"""
     assert isinstance(op.options, SliceOptions)
-    return not op.options.dropped
+    assert op.inputs[0] is not None
+    data = graph.tensors[op.inputs[0]]
+    return all(cube_side(data, axis) != "channels" for axis in op.options.dropped)
+
+
+def keeps_channel_count(graph: Graph, op: Operator) -> bool:
+    """no channels are added"""
+    assert isinstance(op.options, PadOptions)
+    output = graph.tensors[op.outputs[0]]
+    return all(cube_side(output, axis) != "channels" or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
 
 
 def pads_sides(graph: Graph, op: Operator) -> bool:

@@ -18,9 +18,9 @@ from rocketnpu.ir import Graph, Operator
 
 @dataclass(frozen=True)
 class Fold:
-    """`folded` computes what `consumer` computes from `reshape`, from the image that `reshape` reads."""
+    """`folded` computes what `consumer` computes from `absorbed`, from what `absorbed` reads."""
 
-    reshape: Operator
+    absorbed: Operator
     consumer: Operator
     folded: Operator
 

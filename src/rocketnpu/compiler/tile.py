@@ -202,6 +202,8 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
         raise ConstraintError("padding before the first row and column is at most 15")
     y0, y1 = max(top, 0), min(bottom, conv.input_shape.height)
     x0, x1 = max(left, 0), min(right, conv.input_shape.width)
+    if y0 >= y1 or x0 >= x1:
+        raise ConstraintError("no task lies in the padding alone")
     data_banks = min(_data_banks(conv, c1 - c0, x1 - x0, y1 - y0), cbuf.BANKS - least_weight_banks)
     return Tile(
         window=window,

@@ -13,6 +13,7 @@ from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.shape import lower_reshape
+from rocketnpu.compiler.lower.slices import lower_pad, lower_slice, lower_split
 from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_quantize
 from rocketnpu.compiler.lowered import Lowered
 from rocketnpu.ir import Graph, Operator
@@ -33,6 +34,13 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         **dict.fromkeys(ELEMENTWISE, lower_elementwise),
         "AVERAGE_POOL_2D": lower_average_pool,
         "CONCATENATION": lower_concat,
+        "SPLIT": lower_split,
+        "SPLIT_V": lower_split,
+        "SLICE": lower_slice,
+        "STRIDED_SLICE": lower_slice,
+        "PAD": lower_pad,
+        "PADV2": lower_pad,
+        "MIRROR_PAD": lower_pad,
         "MAX_POOL_2D": lower_max_pool,
         "MEAN": lower_mean,
         "QUANTIZE": lower_quantize,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.lowered import Convolution, CubeShape, Window
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, CubeShape, Window
 
 LOWEST = -128
 """Below every int8 value: what padding holds where the largest value wins."""
@@ -25,12 +25,16 @@ def identity(
     zero_point: int,
     origin: tuple[int, int] = (0, 0),
     strides: tuple[int, int] = (1, 1),
+    first_channel: int = 0,
     low: int = -128,
     high: int = 127,
 ) -> Convolution:
-    """Output (y, x) is input (y * stride + origin), within low and high; `zero_point` where that lies outside."""
-    ones = np.ones((data.channels, 1, 1, 1), np.int8)
-    return _mover(source, target, data, out, ones, zero_point, origin, strides, low, high, depthwise=True)
+    """Output (y, x, c) is input (y * stride + origin, x * stride + origin, first_channel + c), within low and high, and
+    `zero_point` where that is outside the input's rows and columns. `first_channel` is a multiple of 16."""
+    ones = np.ones((out.channels, 1, 1, 1), np.int8)
+    return _mover(
+        source, target, data, out, ones, zero_point, origin, strides, first_channel, low, high, depthwise=True
+    )
 
 
 def selection(
@@ -41,12 +45,16 @@ def selection(
     *,
     channels: NDArray[np.int64],
     zero_point: int,
+    origin: tuple[int, int] = (0, 0),
+    strides: tuple[int, int] = (1, 1),
 ) -> Convolution:
-    """Output channel c of every pixel is input channel channels[c], or `zero_point` where that is negative."""
-    weights = np.zeros((channels.size, 1, 1, data.channels), np.int8)
+    """As `identity`, but output channel c is input channel channels[c], or `zero_point` where that is negative."""
     chosen = np.flatnonzero(channels >= 0)
-    weights[chosen, 0, 0, channels[chosen]] = 1
-    return _mover(source, target, data, out, weights, zero_point, (0, 0), (1, 1), -128, 127, depthwise=False)
+    first, last = int(channels[chosen].min()), int(channels[chosen].max())
+    first -= first % ATOM_CHANNELS
+    weights = np.zeros((channels.size, 1, 1, last + 1 - first), np.int8)
+    weights[chosen, 0, 0, channels[chosen] - first] = 1
+    return _mover(source, target, data, out, weights, zero_point, origin, strides, first, -128, 127, depthwise=False)
 
 
 def _mover(
@@ -58,6 +66,7 @@ def _mover(
     zero_point: int,
     origin: tuple[int, int],
     strides: tuple[int, int],
+    first_channel: int,
     low: int,
     high: int,
     *,
@@ -85,4 +94,5 @@ def _mover(
         window=Window(0, out.height, 0, out.width),
         low=low,
         high=high,
+        first_input_channel=first_channel,
     )
