@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
+from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.stages import (
     Add,
     Clamp,
@@ -17,7 +18,6 @@ from rocketnpu.emulator.stages import (
     Operand,
     OperandConverter,
     OutputConverter,
-    Pipeline,
     Step,
     Truncate,
     scalar,

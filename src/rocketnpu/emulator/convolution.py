@@ -25,8 +25,8 @@ from rocketnpu.emulator.float_stages import FloatPipeline
 from rocketnpu.emulator.lut import LutMemory
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import Bytes, Memory, Region
+from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.precision import DTYPES, INT8
-from rocketnpu.emulator.stages import Pipeline
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.tiles import Tile, output_tiles
 from rocketnpu.emulator.workers import Workspace

@@ -12,8 +12,8 @@ from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, USE_ALL, Planes, Reader, d
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import ATOM, Bytes
+from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.precision import DTYPES, INT8, INT16, INT32, precision
-from rocketnpu.emulator.stages import Pipeline
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
