@@ -86,6 +86,14 @@ class Register:
     def _by_name(self) -> dict[str, Field]:
         return {field.name: field for field in self.fields}
 
+    @cached_property
+    def _layout(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Name, lowest bit, value mask and sign bit of each field: `decode` is called for every task that runs."""
+        return tuple(
+            (field.name, field.lsb, field.mask >> field.lsb, 1 << field.width - 1 if field.signed else 0)
+            for field in self.fields
+        )
+
     @property
     def reset(self) -> int:
         """Value after reset; fields whose reset value no source states count as 0."""
@@ -115,7 +123,8 @@ class Register:
 
     def decode(self, word: int) -> dict[str, int]:
         """All fields of a register value by name, reserved ones included; signed ones sign-extended."""
-        return {field.name: field.extract(word) for field in self.fields}
+        values = ((name, word >> lsb & mask, sign) for name, lsb, mask, sign in self._layout)
+        return {name: value - ((value & sign) << 1) for name, value, sign in values}
 
     def field_value(self, word: int, name: str) -> int:
         """One field of a register value; raises CompileError if there is no such field."""
