@@ -605,6 +605,14 @@ def test_the_accumulator_shift_rounds_half_to_even_or_up(round_type: int, expect
     assert set(board.bytes_at(conv.target, 512).tolist()) == {expected}
 
 
+def test_weight_zero_points_are_added_before_the_accumulator_shift() -> None:
+    """(16 * 1 + 16 * 1) / 2, not 16 / 2 + 16: only so are Mesa's programs that use both right."""
+    board = Board()
+    conv = _small(board, weight_addend=1)
+    board.run((changed(conv.writes(), CORE.CLIP_TRUNCATE, CLIP_TRUNCATE=1), conv.task()[1]))
+    assert set(board.bytes_at(conv.target, 512).tolist()) == {16}
+
+
 def test_weights_may_exceed_their_banks_and_stream() -> None:
     rng = np.random.default_rng(10)
     board = Board()

@@ -7,14 +7,17 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from emulator.npu_programs import Conv, changed
+from rocketnpu.hw.registers import CNA
 from rocketnpu.uapi import drm, rocket
 from rocketnpu.uapi.request import READ, WRITE, request
 from rocketnpu.virtual import VirtualKernel
-from virtual.clients import CUBE_BYTES, PAGE, RocketClient, copy_task, fails, noise, pool_task
+from virtual.clients import CHANNELS, CUBE_BYTES, EDGE, PAGE, RocketClient, copy_task, fails, noise, pool_task
 
 WATCHDOG_MS = 100
 
@@ -58,6 +61,30 @@ def test_tasks_of_a_job_run_one_by_one_without_a_chain(kernel: VirtualKernel, cl
     client.prepare(d)
     np.testing.assert_array_equal(d.data[:CUBE_BYTES], noise(1))
     assert (kernel.counters["jobs"], kernel.counters["tasks"]) == (1, 3)
+
+
+def test_tasks_of_a_job_may_reuse_weights_though_each_is_kicked(kernel: VirtualKernel, client: RocketClient):
+    """As Mesa's do for layers that it cuts into pieces."""
+    features, weights, first, second = client.cube(1), client.bo(), client.bo(), client.bo()
+    weights.data[:1024] = noise(2).repeat(2)
+    conv = Conv(
+        height=EDGE,
+        width=EDGE,
+        channels=CHANNELS,
+        outputs=32,
+        out_height=EDGE,
+        out_width=EDGE,
+        features=features.address,
+        weights=weights.address,
+        target=first.address,
+    )
+    again = changed(replace(conv, target=second.address).writes(), CNA.CBUF_CON0, WEIGHT_REUSE=1)
+    tasks = [client.list_of(conv.task()), client.list_of((again, conv.task()[1]))]
+    client.submit(tasks, [features, weights, *(bo for bo, _ in tasks)], [first, second])
+    client.prepare(second)
+    assert first.data.any()
+    np.testing.assert_array_equal(second.data, first.data)
+    assert kernel.counters.get("timeouts", 0) == 0
 
 
 def test_jobs_wait_for_those_that_write_what_they_read(client: RocketClient):

@@ -116,6 +116,10 @@ class AddressSpace:
         self._mappings += 1
         return address
 
+    def map_at(self, address: int, offset: int, size_bytes: int) -> None:
+        """`map` to an address of the caller's choice, in a space where nothing else is ever mapped by `map`."""
+        self._enter(address, size_bytes, offset)
+
     def unmap(self, address: int, size_bytes: int) -> None:
         """Undo `map`."""
         self._enter(address, size_bytes, None)

@@ -1,17 +1,28 @@
-"""Runs recorded jobs on a fresh emulator each, and compares what they leave in memory with the record."""
+"""Runs recorded jobs, each on fresh hardware, and compares what they leave in memory with the record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rocketnpu.emulator import Emulator
-from rocketnpu.errors import DeviceError, ModelError
+from rocketnpu.emulator.mmio import NpuHardware
+from rocketnpu.errors import ModelError
 from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
-from rocketnpu.hw.page_table import PAGE_BYTES
+from rocketnpu.hw.page_table import PAGE_BYTES, TABLE_ENTRIES
+from rocketnpu.hw.regcmd import length_code
+from rocketnpu.hw.registers import PC
+from rocketnpu.virtual.cores import ALL_INTERRUPTS, Cores
+from rocketnpu.virtual.memory import PHYSICAL_BASE, AddressSpace, PhysicalPages
 from rocketnpu.virtual.record import JobRecord, Record
+
+_TABLES_BYTES = (TABLE_ENTRIES + 1) * PAGE_BYTES
+"""Room for all page tables of an address space."""
+_TASK_CON = 0x7000
+"""What the mainline driver writes to TASK_CON, without the number of tasks (hardware/regcmd.md, TASK_CON)."""
+_DONE = PC.INTERRUPT_MASK.encode(DPU_0=1, DPU_1=1, PPU_0=1, PPU_1=1)
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replayed:
-    """One job: its number from 1, tasks run, and what differs; `failure` is the emulator's error if it had one."""
+    """One job: its number from 1, tasks run, and what differs; `failure` says what did not complete."""
 
     number: int
     tasks: int
@@ -50,41 +61,56 @@ def replay(record: Record) -> Iterator[Replayed]:
 
 
 def _replay(number: int, record: Record, job: JobRecord) -> Replayed:
-    chip = Emulator(max(sum(buffer.size for buffer in job.buffers), PAGE_BYTES))
-    offsets: list[int] = []
-    offset = 0
-    for buffer in job.buffers:
-        chip.map(buffer.address, offset, buffer.size)
-        chip.memory[offset : offset + buffer.size] = record.content(buffer.before, buffer.size)
-        offsets.append(offset)
-        offset += buffer.size
-    failure = None
-    try:
-        _run(chip, job)
-    except DeviceError as error:
-        failure = str(error)
-    differences: list[Difference] = []
-    for buffer, start in zip(job.buffers, offsets, strict=True):
-        found = chip.memory[start : start + buffer.size].view(np.int8).astype(np.int16)
-        distance = np.abs(found - record.content(buffer.after, buffer.size).view(np.int8))
-        where = np.flatnonzero(distance)
-        if where.size:
-            differences.append(Difference(buffer.address, where.size, int(where[0]), int(distance.max())))
-    return Replayed(number, sum(map(len, job.chains)), tuple(differences), failure)
-
-
-def _run(chip: Emulator, job: JobRecord) -> None:
     chains = [chain for chain in job.chains if chain]
     if not chains or len(chains) > CORES or max(map(len, chains)) > MAX_TASKS_PER_KICK:
-        raise ModelError(f"a job has 1..{CORES} chains of at most {MAX_TASKS_PER_KICK} lists")
-    if job.chained:
-        chip.run(
-            [chain[0][0] for chain in chains],
-            [len(chain) for chain in chains],
-            cores=range(len(chains)),
-            body_entries=[chain[0][1] for chain in chains],
-        )
-        return
-    for chain in chains:
-        for address, body_entries in chain:
-            chip.run(address, 1, body_entries=body_entries)
+        raise ModelError(f"job {number}: 1..{CORES} chains of at most {MAX_TASKS_PER_KICK} lists, not {job.chains}")
+    size = sum(buffer.size for buffer in job.buffers)
+    pages = PhysicalPages(size + _TABLES_BYTES)
+    try:
+        space = AddressSpace(pages)
+        offsets = [pages.take(buffer.size) for buffer in job.buffers]
+        for buffer, offset in zip(job.buffers, offsets, strict=True):
+            space.map_at(buffer.address, offset, buffer.size)
+            pages.bytes[offset : offset + buffer.size] = record.content(buffer.before, buffer.size)
+        failure = _run(pages, space, chains, chained=job.chained)
+        differences: list[Difference] = []
+        for buffer, offset in zip(job.buffers, offsets, strict=True):
+            found = pages.bytes[offset : offset + buffer.size].view(np.int8).astype(np.int16)
+            distance = np.abs(found - record.content(buffer.after, buffer.size).view(np.int8))
+            where = np.flatnonzero(distance)
+            if where.size:
+                differences.append(Difference(buffer.address, where.size, int(where[0]), int(distance.max())))
+    finally:
+        pages.close()
+    return Replayed(number, sum(map(len, chains)), tuple(differences), failure)
+
+
+def _run(
+    pages: PhysicalPages, space: AddressSpace, chains: Sequence[Sequence[tuple[int, int]]], *, chained: bool
+) -> str | None:
+    """Kick the lists as their driver did; what fails, if anything does."""
+    messages: list[str] = []
+    hardware = NpuHardware(pages.bytes, PHYSICAL_BASE, deferred=True)
+    cores = Cores(hardware, Counter(), messages.append)
+    for core in range(len(chains)):
+        cores.attach(core, space)
+    kicks = [[chain] for chain in chains] if chained else [[[task] for task in chain] for chain in chains]
+    for kick in range(max(map(len, kicks))):
+        running = [(core, own[kick]) for core, own in enumerate(kicks) if kick < len(own)]
+        for core, tasks in running:
+            address, body_entries = tasks[0]
+            cores.kick(
+                core,
+                address=address % (1 << 32),
+                amounts=length_code(body_entries) % (1 << 32),
+                task_con=_TASK_CON | len(tasks),
+                mask=_DONE,
+                clear=ALL_INTERRUPTS,
+            )
+        while hardware.step():
+            pass
+        for core, _ in running:
+            if not cores.read(core, PC.INTERRUPT_STATUS):
+                cores.iommu_interrupt(core)
+                return messages[0] if messages else f"core {core}: kick {kick} of the job does not complete"
+    return None

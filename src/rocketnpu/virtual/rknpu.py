@@ -20,7 +20,8 @@ from rocketnpu.hw.regcmd import length_code
 from rocketnpu.hw.registers import PC
 from rocketnpu.hw.sizes import align
 from rocketnpu.uapi import rknpu as abi
-from rocketnpu.virtual.board import ALL_INTERRUPTS, Board
+from rocketnpu.virtual.board import Board
+from rocketnpu.virtual.cores import ALL_INTERRUPTS
 from rocketnpu.virtual.memory import AddressSpace
 from rocketnpu.virtual.objects import Buffer, BufferTable, Call, Job, UserMemory, failure
 from rocketnpu.virtual.record import Recorder
@@ -33,6 +34,8 @@ CORE_MASKS = {0: (), 1: (0,), 2: (1,), 4: (2,), 3: (0, 1), 7: (0, 1, 2)}
 """Cores of each core mask; none yet for 0, automatic."""
 TASK_CON_BASE = 0x6
 """TASK_CON = (this OR ping-pong) << 12 OR number of tasks (hardware/regcmd.md, TASK_CON)."""
+REGISTER_MASK = 0xFFFF_FFFF
+"""Registers have 32 bits; the driver's 64-bit fields lose the rest."""
 OBJECT_BASE = 0xFFFF_8000_0000_0000
 """Where the kernel's addresses of objects begin here."""
 FREQUENCY_HZ = 1_000_000_000
@@ -119,7 +122,7 @@ class Rknpu:
 
     def hardware_version(self) -> int:
         """What the driver reports."""
-        return self.board.read(0, PC.VERSION) + (self.board.read(0, PC.VERSION_NUM) & HARDWARE_VERSION_MASK)
+        return self.board.cores.read(0, PC.VERSION) + (self.board.cores.read(0, PC.VERSION_NUM) & HARDWARE_VERSION_MASK)
 
     def least_busy_core(self) -> int:
         """Where a submit with an automatic core mask goes."""
@@ -128,7 +131,7 @@ class Rknpu:
     def reset(self) -> None:
         """Soft reset of all cores."""
         for core in range(CORES):
-            self.board.reset(core)
+            self.board.cores.reset(core)
 
     def push(self, job: RknpuJob) -> None:
         """Queue a job on all its cores."""
@@ -140,7 +143,7 @@ class Rknpu:
     def work(self) -> int | None:
         """See Worker."""
         for core in range(CORES):
-            if self.board.interrupt(core):
+            if self.board.cores.interrupt(core):
                 self._interrupt(core)
         self._schedule()
         while (deadline := self._watch()) is not None and deadline <= self.board.clock.now():
@@ -163,7 +166,7 @@ class Rknpu:
         for core in job.chains:
             self._queues[core].popleft()
             self._running[core] = job
-            self.board.attach(core, job.space)
+            self.board.cores.attach(core, job.space)
             self._kick(core, job)
 
     def _mapped(self, space: AddressSpace) -> list[Buffer]:
@@ -176,26 +179,26 @@ class Rknpu:
         job.kicked[core] = first + len(tasks)
         job.expected[core] = tasks[-1].int_mask
         job.deadline = None
-        kick = self.board.begin_task(core, len(tasks))
-        write = self.board.write
         ping_pong = bool(job.flags & abi.JobFlag.PING_PONG)
-        self.board.select_core(core)
-        write(core, PC.BASE_ADDRESS, tasks[0].regcmd_addr & 0xFFFFFFFF)
-        write(core, PC.REGISTER_AMOUNTS, length_code(tasks[0].regcfg_amount) & 0xFFFFFFFF)
-        write(core, PC.INTERRUPT_MASK, tasks[-1].int_mask)
-        write(core, PC.INTERRUPT_CLEAR, tasks[0].int_mask)
-        write(core, PC.TASK_CON, (TASK_CON_BASE | ping_pong) << 12 | len(tasks))
-        write(core, PC.TASK_DMA_BASE_ADDR, job.base_address & 0xFFFFFFFF)
-        if kick:
-            write(core, PC.OPERATION_ENABLE, PC.OPERATION_ENABLE.encode(OP_EN=1))
-            write(core, PC.OPERATION_ENABLE, 0)
+        start = self.board.begin_task(core, len(tasks))
+        self.board.cores.kick(
+            core,
+            address=tasks[0].regcmd_addr & REGISTER_MASK,
+            amounts=length_code(tasks[0].regcfg_amount) & REGISTER_MASK,
+            task_con=(TASK_CON_BASE | ping_pong) << 12 | len(tasks),
+            mask=tasks[-1].int_mask,
+            clear=tasks[0].int_mask,
+            base_address=job.base_address & REGISTER_MASK,
+            start=start,
+        )
+        self.board.cores.write(core, PC.OPERATION_ENABLE, 0)
 
     def _interrupt(self, core: int) -> None:
-        self.board.iommu_interrupt(core)
-        status = self.board.read(core, PC.INTERRUPT_STATUS)
+        self.board.cores.iommu_interrupt(core)
+        status = self.board.cores.read(core, PC.INTERRUPT_STATUS)
         if not status:
             return
-        self.board.write(core, PC.INTERRUPT_CLEAR, ALL_INTERRUPTS)
+        self.board.cores.write(core, PC.INTERRUPT_CLEAR, ALL_INTERRUPTS)
         job = self._running[core]
         if job is None:
             return
@@ -205,7 +208,7 @@ class Rknpu:
         elif job.kicked[core] < len(job.chains[core]):
             self._kick(core, job)
         else:
-            self.board.detach(core)
+            self.board.cores.detach(core)
             self._running[core] = None
             job.remaining.discard(core)
             if not job.remaining:
@@ -215,7 +218,7 @@ class Rknpu:
         """Give up jobs that have hung for too long; when to look again."""
         deadlines: list[int] = []
         for job in {job for job in self._running if job is not None}:
-            if not all(self.board.stands_still(core) for core in job.remaining):
+            if not all(self.board.cores.stands_still(core) for core in job.remaining):
                 continue
             now = self.board.clock.now()
             timeout = job.timeout_ns if self._watchdog_ns is None else min(job.timeout_ns, self._watchdog_ns)

@@ -18,7 +18,8 @@ from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.regcmd import TRAILER_ENTRIES
 from rocketnpu.hw.registers import PC
 from rocketnpu.uapi import rocket as abi
-from rocketnpu.virtual.board import ALL_INTERRUPTS, Board
+from rocketnpu.virtual.board import Board
+from rocketnpu.virtual.cores import ALL_INTERRUPTS
 from rocketnpu.virtual.memory import AddressSpace
 from rocketnpu.virtual.objects import Buffer, BufferTable, Call, Job, UserMemory, failure, read_array
 from rocketnpu.virtual.record import Recorder
@@ -93,7 +94,7 @@ class Rocket:
     def work(self) -> int | None:
         """See Worker."""
         for core in self._cores:
-            if self.board.interrupt(core.number):
+            if self.board.cores.interrupt(core.number):
                 self._interrupt(core)
             self._schedule(core)
         deadlines = [deadline for core in self._cores if (deadline := self._watch(core)) is not None]
@@ -101,7 +102,7 @@ class Rocket:
 
     def _watch(self, core: _Core) -> int | None:
         """Give up what has hung for too long; when to look again."""
-        while core.running is not None and self.board.stands_still(core.number):
+        while core.running is not None and self.board.cores.stands_still(core.number):
             # Whatever the job computes has been computed: from here on it hangs.
             now, job = self.board.clock.now(), core.running
             job.deadline = job.deadline or now + self._watchdog_ns
@@ -127,32 +128,31 @@ class Rocket:
             lists = [(address, count - TRAILER_ENTRIES) for address, count in job.tasks]
             mapped = job.file.buffers.values()
             self._recorder.begin(job, self.name, mapped, [lists], chained=False, outputs=job.outputs)
-        self.board.attach(core.number, job.space)
+        self.board.cores.attach(core.number, job.space)
         self._kick(core, job)
 
     def _kick(self, core: _Core, job: RocketJob) -> None:
         address, count = job.tasks[job.started]
         job.started += 1
         job.deadline = None
-        kick = self.board.begin_task(core.number)
-        write = self.board.write
-        self.board.select_core(core.number)
-        write(core.number, PC.BASE_ADDRESS, address)
-        write(core.number, PC.REGISTER_AMOUNTS, (count + 1) // 2 - 1)
-        write(core.number, PC.INTERRUPT_MASK, DPU_INTERRUPTS)
-        write(core.number, PC.INTERRUPT_CLEAR, DPU_INTERRUPTS)
-        write(core.number, PC.TASK_CON, ONE_TASK)
-        write(core.number, PC.TASK_DMA_BASE_ADDR, 0)
-        if kick:
-            write(core.number, PC.OPERATION_ENABLE, PC.OPERATION_ENABLE.encode(OP_EN=1))
+        start = self.board.begin_task(core.number)
+        self.board.cores.kick(
+            core.number,
+            address=address,
+            amounts=(count + 1) // 2 - 1,
+            task_con=ONE_TASK,
+            mask=DPU_INTERRUPTS,
+            clear=DPU_INTERRUPTS,
+            start=start,
+        )
 
     def _interrupt(self, core: _Core) -> None:
-        self.board.iommu_interrupt(core.number)
-        if not self.board.read(core.number, PC.INTERRUPT_RAW_STATUS) & DPU_INTERRUPTS:
+        self.board.cores.iommu_interrupt(core.number)
+        if not self.board.cores.read(core.number, PC.INTERRUPT_RAW_STATUS) & DPU_INTERRUPTS:
             return
-        self.board.write(core.number, PC.INTERRUPT_MASK, 0)
-        self.board.write(core.number, PC.OPERATION_ENABLE, 0)
-        self.board.write(core.number, PC.INTERRUPT_CLEAR, ALL_INTERRUPTS)
+        self.board.cores.write(core.number, PC.INTERRUPT_MASK, 0)
+        self.board.cores.write(core.number, PC.OPERATION_ENABLE, 0)
+        self.board.cores.write(core.number, PC.INTERRUPT_CLEAR, ALL_INTERRUPTS)
         job = core.running
         if job is None:
             return
@@ -165,11 +165,11 @@ class Rocket:
         """The watchdog: a reset, and a fence that says nothing of it (hardware/kernels.md)."""
         self.board.counters["timeouts"] += 1
         self.board.report(f"rocket core {core.number}: NPU job timed out at task {job.started} of {len(job.tasks)}")
-        self.board.reset(core.number)
+        self.board.cores.reset(core.number)
         self._finish(core, job, timed_out=True)
 
     def _finish(self, core: _Core, job: RocketJob, *, timed_out: bool = False) -> None:
-        self.board.detach(core.number)
+        self.board.cores.detach(core.number)
         core.running = None
         if self._recorder is not None:
             self._recorder.end(job, timed_out=timed_out)
