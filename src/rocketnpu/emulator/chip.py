@@ -75,7 +75,7 @@ class Core:
         """Start a chain as a driver does."""
         for block in (CNA, CORE):
             self.groups[block].write_pointer(KICK_POINTER)
-        self._machine.buffer = Buffer()
+        self.forget_buffer()
         return self.chain(address, count, amount)
 
     def chain(self, address: int, count: int, amount: int) -> Chain:
@@ -85,6 +85,10 @@ class Core:
         (hardware/regcmd.md, Weight and data reuse) [mesa].
         """
         return Chain(self, address, count, amount)
+
+    def forget_buffer(self) -> None:
+        """What the convolution buffer holds must not be reused any more: another job begins."""
+        self._machine.buffer = Buffer()
 
     def execute(self, commands: CommandList) -> int:
         """Run one list; returns the raw interrupt bits that its completion raises."""

@@ -24,7 +24,7 @@ from rocketnpu.emulator.workers import Workers
 from rocketnpu.errors import DeviceError, DeviceTimeout, Error
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.registers import CNA, CORE, DDMA, DPU, GLOBAL, PC, SDMA, Register, register_at
-from rocketnpu.hw.registers.iommu import BANK_BYTES, BANK_OFFSETS
+from rocketnpu.hw.registers.iommu import BANK_BYTES, BANK_OFFSETS, IOMMU
 
 WINDOW_BYTES = 0x10000
 """Size of a core's window."""
@@ -122,6 +122,10 @@ class NpuCore:
             before = self._chain
             if bank is not None:
                 bank.write(offset % BANK_BYTES, value)
+                if offset % BANK_BYTES == IOMMU.COMMAND.offset:
+                    # Drivers change address spaces between jobs, and reuse across jobs corrupts on silicon
+                    # (hardware/regcmd.md, Weight and data reuse): a task that asks for it is reported.
+                    self._core.forget_buffer()
             elif register is None:
                 _LOG.warning("core %d: write of %#x to %#06x, where no register is known", self.number, value, offset)
             else:

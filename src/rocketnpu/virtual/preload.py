@@ -81,6 +81,8 @@ def run(system: System, command: Sequence[str]) -> int:
 
     Raises Error if the library cannot be built or the command cannot be started.
     """
+    if sys.platform != "linux":
+        raise Error("putting a device in front of programs works on Linux only; VirtualKernel works everywhere")
     emulated = Path(command[0]).name.startswith(QEMU)
     library = build_library(aarch64_compiler() if emulated else native_compiler())
     with tempfile.TemporaryDirectory(prefix="rocketnpu-") as scratch:
