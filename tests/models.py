@@ -195,6 +195,11 @@ class ModelBuilder:
         found = getattr(schema, f"{table}T")(**options) if table != "NONE" else None
         return self.operator(kind, [x], source.shape, grid or source.grid, found, table, name)
 
+    def prelu(self, x: str, alpha: str, output: Grid | None = None, name: str = "") -> str:
+        """PRELU; alpha broadcasts to the shape of x."""
+        source = self.tensors[x]
+        return self.operator("PRELU", [x, alpha], source.shape, output or source.grid, name=name)
+
     def quantize(self, x: str, output: Grid, dtype: str = "", name: str = "") -> str:
         """QUANTIZE to another grid, of another dtype if given."""
         return self.operator("QUANTIZE", [x], self.tensors[x].shape, output, name=name, dtype=dtype)
@@ -287,6 +292,79 @@ class ModelBuilder:
             kind, table = "MIRROR_PAD", "MirrorPadOptions"
             options = schema.MirrorPadOptionsT(mode=getattr(schema.MirrorPadMode, mirror))
         return self.operator(kind, operands, shape, source.grid, options, table, name)
+
+    def resize(
+        self,
+        x: str,
+        factor: Pair,
+        bilinear: bool = False,
+        align_corners: bool = False,
+        half_pixel_centers: bool = False,
+        name: str = "",
+    ) -> str:
+        """RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR by whole factors."""
+        source = self.tensors[x]
+        size = [room * times for room, times in zip(source.shape[1:3], _pair(factor), strict=True)]
+        kind, table = "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"
+        if bilinear:
+            kind, table = "RESIZE_BILINEAR", "ResizeBilinearOptions"
+        options = getattr(schema, f"{table}T")(alignCorners=align_corners, halfPixelCenters=half_pixel_centers)
+        operands = [x, self.constant(np.array(size, np.int32), name="size")]
+        return self.operator(kind, operands, (1, *size, source.shape[3]), source.grid, options, table, name)
+
+    def space_to_depth(self, x: str, block: int, name: str = "") -> str:
+        """SPACE_TO_DEPTH."""
+        source = self.tensors[x]
+        _, height, width, channels = source.shape
+        shape = (1, height // block, width // block, channels * block * block)
+        options = schema.SpaceToDepthOptionsT(blockSize=block)
+        return self.operator("SPACE_TO_DEPTH", [x], shape, source.grid, options, "SpaceToDepthOptions", name)
+
+    def depth_to_space(self, x: str, block: int, name: str = "") -> str:
+        """DEPTH_TO_SPACE."""
+        source = self.tensors[x]
+        _, height, width, channels = source.shape
+        shape = (1, height * block, width * block, channels // (block * block))
+        options = schema.DepthToSpaceOptionsT(blockSize=block)
+        return self.operator("DEPTH_TO_SPACE", [x], shape, source.grid, options, "DepthToSpaceOptions", name)
+
+    def transpose(self, x: str, permutation: Sequence[int], name: str = "") -> str:
+        """TRANSPOSE."""
+        source = self.tensors[x]
+        operands = [x, self.constant(np.array(permutation, np.int32), name="permutation")]
+        shape = tuple(source.shape[axis] for axis in permutation)
+        return self.operator("TRANSPOSE", operands, shape, source.grid, None, "NONE", name)
+
+    def transpose_conv(
+        self,
+        x: str,
+        channels: int,
+        kernel: Pair = 2,
+        stride: Pair = 2,
+        padding: str = "SAME",
+        per_channel: bool = False,
+        activation: str = "NONE",
+        output: Grid | None = None,
+        bias: NDArray[Any] | bool = True,
+        name: str = "",
+    ) -> str:
+        """TRANSPOSE_CONV with random weights (channels, kernel_h, kernel_w, input channels)."""
+        source = self.tensors[x]
+        shape = (channels, *_pair(kernel), source.shape[3])
+        weights, *rest = self._weights_and_bias(source, shape, 0, per_channel, None, None, bias)
+        room = 0 if padding == "SAME" else 1
+        sizes = [
+            size * step + room * max(taps - step, 0)
+            for size, step, taps in zip(source.shape[1:3], _pair(stride), _pair(kernel), strict=True)
+        ]
+        result = (1, *sizes, channels)
+        options = schema.TransposeConvOptionsT(fusedActivationFunction=_activation(activation))
+        options.strideH, options.strideW = _pair(stride)
+        options.padding = getattr(schema.Padding, padding)
+        operands = [self.constant(np.array(result, np.int32), name="shape"), weights, x, *rest]
+        grid = output or _activation_grid(activation, source.dtype)
+        kind, table = "TRANSPOSE_CONV", "TransposeConvOptions"
+        return self.operator(kind, operands, result, grid, options, table, name, dtype=source.dtype)
 
     def softmax(self, x: str, name: str = "") -> str:
         """SOFTMAX over the last dimension, on the output grid that TFLite demands."""

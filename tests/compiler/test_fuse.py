@@ -72,6 +72,38 @@ def test_a_copy_onto_a_finer_grid_stays_a_task() -> None:
     assert steps_of(run_on_npu(model, z)) == 2
 
 
+def leaky(model: ModelBuilder, kind: str, x: str, output: Grid) -> str:
+    if kind == "LEAKY_RELU":
+        return model.unary(kind, x, output, alpha=0.1)
+    alpha = model.constant(model.rng.integers(5, 40, model.tensors[x].shape[3:]).astype(np.int8), Grid(0.01, 0))
+    return model.prelu(x, alpha, output)
+
+
+@pytest.mark.parametrize("kind", ["LEAKY_RELU", "PRELU"])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_slopes_join_the_convolution_before_them(kind: str, per_channel: bool, dtype: str) -> None:
+    model = ModelBuilder(seed=11)
+    flip = 128 if dtype == "uint8" else 0
+    per_channel = per_channel and dtype == "int8"
+    y = model.conv2d(model.input(SHAPE, dtype), 40, per_channel=per_channel, output=Grid(0.047, flip))
+    # The grid ends a little before both ends of the one between, so that saturation there does not show.
+    result = run_on_npu(model, leaky(model, kind, y, Grid(0.024, flip - 120)))
+    assert steps_of(result) == 1
+
+
+def test_slopes_of_a_grouped_convolution() -> None:
+    model = ModelBuilder(seed=12)
+    y = model.depthwise(model.input((1, 9, 10, 24)), multiplier=3, output=Grid(0.047, 0))
+    assert steps_of(run_on_npu(model, leaky(model, "PRELU", y, Grid(0.024, -120)))) == 1
+
+
+def test_slopes_stay_a_task_where_saturation_between_shows() -> None:
+    model = ModelBuilder(seed=13)
+    y = model.conv2d(model.input(SHAPE), 40, output=Grid(0.047, 0))
+    assert steps_of(run_on_npu(model, leaky(model, "LEAKY_RELU", y, Grid(0.05, 0)))) == 2
+
+
 def test_a_tensor_with_two_readers_stays() -> None:
     model = ModelBuilder(seed=5)
     y = model.conv2d(model.input(SHAPE), 20, output=Grid(0.03, -20))

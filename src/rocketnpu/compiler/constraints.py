@@ -14,11 +14,16 @@ from typing import TypeAlias
 import numpy as np
 
 from rocketnpu.compiler.constraints_moves import (
+    aligns_no_corners,
+    grows_by_whole_factors,
     has_no_activation,
     keeps_channel_count,
     keeps_channels,
+    keeps_order,
     pads_sides,
+    repeats_pixels,
     slices_sides,
+    steps_evenly,
     works_along_a_side,
 )
 from rocketnpu.compiler.lowered import cube_shape
@@ -33,6 +38,7 @@ from rocketnpu.ir import (
     PoolOptions,
     ReduceOptions,
     Tensor,
+    TransposeConvOptions,
 )
 
 
@@ -150,7 +156,7 @@ def has_clamp_activation(_graph: Graph, op: Operator) -> bool:
     """the fused activation is NONE, RELU, RELU6 or RELU_N1_TO_1"""
     options = op.options
     known = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
-    with_activation = (ConvOptions, PoolOptions, FullyConnectedOptions, ElementwiseOptions)
+    with_activation = (ConvOptions, PoolOptions, FullyConnectedOptions, ElementwiseOptions, TransposeConvOptions)
     return not isinstance(options, with_activation) or options.activation in known
 
 
@@ -191,6 +197,14 @@ def fits_one_cube(graph: Graph, op: Operator) -> bool:
     """height, width and channels are at most 8192"""
     shape = cube_shape(operands(graph, op).output)
     return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
+
+
+def has_constant_alpha(graph: Graph, op: Operator) -> bool:
+    """alpha is an int8 or uint8 constant with one scale and zero point"""
+    alpha = operands(graph, op).weights
+    if alpha is None or alpha.data is None or alpha.dtype not in BYTE_TYPES or alpha.quantization is None:
+        return False
+    return alpha.quantization.scales.size == 1
 
 
 def fits_lookup(graph: Graph, op: Operator) -> bool:
@@ -295,6 +309,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "MUL": _ELEMENTWISE,
         "MAXIMUM": (*_ELEMENTWISE, compares_on_one_grid),
         "MINIMUM": (*_ELEMENTWISE, compares_on_one_grid),
+        "PRELU": (*_DATA, has_constant_alpha, fits_one_cube),
         "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_one_cube),
         **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), (*_DATA, fits_one_cube)),
         **dict.fromkeys(
@@ -303,6 +318,21 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         ),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
         "CONCATENATION": (*_DATA, has_no_activation, works_along_a_side, fits_one_cube),
+        "TRANSPOSE_CONV": (
+            *_IMAGE,
+            has_constant_weights,
+            has_symmetric_int8_weights,
+            has_int32_bias,
+            has_clamp_activation,
+            has_legal_kernel,
+        ),
+        "RESIZE_NEAREST_NEIGHBOR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, repeats_pixels),
+        "RESIZE_BILINEAR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, aligns_no_corners, steps_evenly),
+        "SPACE_TO_DEPTH": (*_IMAGE, has_equal_grid, input_fits_one_cube, fits_one_cube),
+        "DEPTH_TO_SPACE": (*_IMAGE, has_equal_grid, input_fits_one_cube),
+        "SQUEEZE": (*_DATA, has_equal_grid, keeps_pixels),
+        "EXPAND_DIMS": (*_DATA, has_equal_grid, keeps_pixels),
+        "TRANSPOSE": (*_DATA, has_equal_grid, keeps_order),
         "SPLIT": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
         "SPLIT_V": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
         "SLICE": (*_DATA, has_equal_grid, slices_sides, input_fits_one_cube),

@@ -3,7 +3,8 @@
 Evidence: the CNA, CORE and RDMA programming is the vendor's, register by register (609 programs). BS MUL with a
 scalar operand, ties-away rounding in OUT_CVT and dilation were measured one by one on silicon. BN MUL with a scalar
 operand and a shift is what the vendor's programs have before lookup tables; that it rounds like BS is documented, not
-measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone.
+measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone. Slopes of
+negative values are the vendor's PReLU, as hardware/dpu.md, BN stage, describes its programs; none is at hand.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rocketnpu.hw.layouts import (
     pack_channel_operands,
     pack_depthwise_weights,
     pack_direct_weights,
+    pack_multipliers,
 )
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
 from rocketnpu.hw.sizes import align
@@ -37,10 +39,13 @@ CVT_SCALE_BYPASSED = 1
 ALGO_ADD = 2
 USE_BIAS = 1
 USE_BIAS_OW_MUL = 7
+USE_MUL = 4
+"""NRDMA reads dense int16 multipliers (hardware/layouts.md, Per-channel operands)."""
 OUTPUT_TO_MEMORY = 2
 IMAGE_FORMAT_BASE = 7
 """ARGB_IN is 7 + channels (hardware/registers.md, CNA)."""
 BIAS_BYTES = 4
+SLOPE_BYTES = 2
 GROUP_ROWS = 4
 """Without GROUP_LINE_OFF, LINE_STRIDE spans four rows (hardware/layouts.md)."""
 
@@ -51,6 +56,7 @@ class ConvolutionConstants:
 
     weights: Address
     operands: Address
+    slopes: Address | None = None
 
 
 def place_constants(conv: Convolution, values: Requantization, pool: ConstantPool) -> ConvolutionConstants:
@@ -68,7 +74,10 @@ def place_constants(conv: Convolution, values: Requantization, pool: ConstantPoo
         blob = pack_channel_operands(ChannelOperands(alu, addends, values.multipliers.astype(np.int16)), channels)
     else:
         blob = pack_bias(alu, channels)
-    return ConvolutionConstants(pool.add(weights), pool.add(blob))
+    slopes = None
+    if values.slopes is not None:
+        slopes = pool.add(pack_multipliers(values.slopes.astype(np.int16), channels))
+    return ConvolutionConstants(pool.add(weights), pool.add(blob), slopes)
 
 
 def emit_convolution(
@@ -85,6 +94,9 @@ def emit_convolution(
     _set_core(task, conv, tile)
     _set_dpu(task, conv, values, tile, output)
     _set_rdma(task, conv, values, tile, constants.operands)
+    if constants.slopes is not None:
+        task.set(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=USE_MUL)
+        task.point(DPU_RDMA.RDMA_BN_BASE_ADDR, constants.slopes + tile.c0 * SLOPE_BYTES)
     return task
 
 
@@ -180,7 +192,8 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
         CONV_MODE=CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT,
         OUTPUT_MODE=OUTPUT_TO_MEMORY,
     )
-    task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=values.shift, BN_MUL_SHIFT_VALUE_NEG=values.bn_shift)
+    shift_negative = values.shift + values.slope_shift
+    task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=shift_negative, BN_MUL_SHIFT_VALUE_NEG=values.bn_shift)
     start = first_plane * shape.pixels + window.y0 * shape.width + window.x0
     task.point(DPU.DST_BASE_ADDR, output + start * ATOM_BYTES)
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
@@ -207,6 +220,10 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
 
 
 def _set_bn(task: TaskRegisters, values: Requantization) -> None:
+    if values.slopes is not None:
+        task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_PRELU=1, BN_ALU_BYPASS=1)
+        task.set(DPU.BN_MUL_CFG, BN_MUL_SRC=1)
+        return
     multiplies = values.bn_multiplier is not None
     if not (values.relu or multiplies):
         task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_BYPASS=1, BN_ALU_BYPASS=1, BN_BYPASS=1)

@@ -1,12 +1,13 @@
 """A pass over placed operators: one task does the work of two where the tensor between them is needed nowhere else.
 
 1. *A clamp or a change of grid* (RELU and its kin, QUANTIZE) goes into the output converter and the clamp of the
-   convolution or element-wise task before it. On one grid the bytes stay the same; onto a coarser one they are rounded
-   once instead of twice, which moves them by at most 1. Onto a finer grid nothing is fused, nor where saturation on the
-   grid between would need a clamp below that is not at zero.
-2. *Functions of one tensor*: a lookup of a lookup, or an element-wise operator on a tensor and a function of it
+   convolution or element-wise task before it. On one grid the bytes stay the same. Onto another they are rounded once
+   instead of twice, which moves them by at most 1 if steps shrink by less than 2; beyond that nothing is fused, nor
+   where saturation on the grid between would need a clamp below that is not at zero.
+2. *Slopes* (LEAKY_RELU, PRELU) go into the convolution before them, under the same conditions.
+3. *Functions of one tensor*: a lookup of a lookup, or an element-wise operator on a tensor and a function of it
    (x * LOGISTIC(x)), are one lookup in a table that gives the bytes of the separate tasks.
-3. A tensor that is an output, that the caller keeps, or that another operator reads, stays.
+4. A tensor that is an output, that the caller keeps, or that another operator reads, stays.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.lower.grids import scale_of, zero_point_of
 from rocketnpu.compiler.lowered import Convolution, Elementwise, Lookup, Rescale, TableLoad
 from rocketnpu.compiler.place import (
     Placed,
@@ -31,9 +33,13 @@ from rocketnpu.compiler.place import (
     plan,
 )
 from rocketnpu.compiler.requantize_elementwise import combined_bytes, copied_bytes
-from rocketnpu.ir import Graph
+from rocketnpu.ir import Graph, UnaryOptions
 
 Table = NDArray[np.int8]
+FINEST = 2.0
+"""Half a step of the grid between is less than one of the output's then: both roundings differ by at most 1."""
+LOWEST, HIGHEST = -127, 126
+"""Where saturation on the grid between ends up, without a clamp for it: 1 from the end of int8 at most."""
 EVERY_BYTE: Table = np.arange(-128, 128).astype(np.int8)
 
 
@@ -49,7 +55,7 @@ def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple
             for name in item.operator.inputs
             if name is not None and name in result and uses[name] == 1
         }
-        fused, gone = _fused(item, makers)
+        fused, gone = _fused(graph, item, makers)
         for name in gone:
             absorbed = result.pop(name).operator.name
             dissolved = {key: fused.operator.name if by == absorbed else by for key, by in dissolved.items()}
@@ -58,7 +64,7 @@ def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple
     return tuple(result.values()), dissolved
 
 
-def _fused(item: Placed, makers: Mapping[str, Placed]) -> tuple[Placed, tuple[str, ...]]:
+def _fused(graph: Graph, item: Placed, makers: Mapping[str, Placed]) -> tuple[Placed, tuple[str, ...]]:
     """`item` with the work of those makers of its inputs that it can take over, and the tensors gone with them."""
     if len(item.plan) == 1 and isinstance(item.plan[0], PlannedRescale):
         copy = item.plan[0].form
@@ -67,6 +73,13 @@ def _fused(item: Placed, makers: Mapping[str, Placed]) -> tuple[Placed, tuple[st
         if maker is not None and merged is not None:
             operator = replace(maker.operator, outputs=item.operator.outputs)
             return Placed(operator, merged), (copy.input,)
+    if item.operator.kind in ("LEAKY_RELU", "PRELU") and item.plan:
+        slopes = _slopes(graph, item)
+        maker = makers.get(slopes.input)
+        merged = None if maker is None else _with_slopes(maker, slopes)
+        if maker is not None and merged is not None:
+            operator = replace(maker.operator, outputs=item.operator.outputs)
+            return Placed(operator, merged), (slopes.input,)
     function = _function(item, makers)
     if function is None or not function.gone:
         return item, ()
@@ -83,12 +96,12 @@ def _with_copy(maker: Placed, copy: Rescale) -> tuple[Planned, ...] | None:
         if step.form.output != copy.input:
             merged.append(step)
             continue
-        if not isinstance(step, PlannedConvolution | PlannedElementwise) or copy.gain > 1:
+        if not isinstance(step, PlannedConvolution | PlannedElementwise) or copy.gain >= FINEST:
             return None
         # What saturates on the grid between saturates there still.
         low, high = (_through(copy, bound) for bound in (step.form.low, step.form.high))
         low, high = max(low, copy.low), min(high, copy.high)
-        if low not in (-128, copy.output_zero_point, copy.low):
+        if low > LOWEST and low not in (copy.output_zero_point, copy.low):
             return None
         try:
             merged.append(plan(_onto(step.form, copy, low, high)))
@@ -112,6 +125,56 @@ def _onto(form: Convolution | Elementwise, copy: Rescale, low: int, high: int) -
 
 
 @dataclass(frozen=True, eq=False)
+class _Slopes:
+    """LEAKY_RELU or PRELU: round(gain * (q - zi) * (slope where negative)) + zo; slopes float64 (channels,)."""
+
+    input: str
+    output: str
+    gain: float
+    input_zero_point: int
+    output_zero_point: int
+    slopes: NDArray[np.float64]
+
+
+def _slopes(graph: Graph, item: Placed) -> _Slopes:
+    found, form = operands(graph, item.operator), item.plan[-1].form
+    if isinstance(form, Convolution) and form.slopes is not None:
+        slopes = form.slopes
+    else:
+        assert isinstance(item.operator.options, UnaryOptions)
+        slopes = np.full(form.output_shape.channels, item.operator.options.alpha)
+    gain = scale_of(found.data) / scale_of(found.output)
+    return _Slopes(
+        found.data.name, found.output.name, gain, zero_point_of(found.data), zero_point_of(found.output), slopes
+    )
+
+
+def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
+    """Rule 2: the maker's plan with slopes inside; None where that is not possible."""
+    zero, steps = change.output_zero_point, change.gain * change.slopes.min()
+    lowest = steps * (-128 - change.input_zero_point) + zero
+    highest = change.gain * (127 - change.input_zero_point) + zero
+    if change.gain >= FINEST or round(lowest) > LOWEST or round(highest) < HIGHEST or change.slopes.min() < 0:
+        return None
+    merged: list[Planned] = []
+    for step in maker.plan:
+        form = step.form
+        if form.output != change.input:
+            merged.append(step)
+            continue
+        if not isinstance(form, Convolution) or form.slopes is not None or form.low > -128 or form.high < 127:
+            return None
+        part = change.slopes[form.first_output_channel :][: form.output_channels]
+        gains = form.gains * change.gain
+        sloped = replace(form, output=change.output, gains=gains, output_zero_point=zero, slopes=part)
+        try:
+            merged.append(plan(sloped))
+        except ConstraintError:
+            return None
+    return tuple(merged)
+
+
+@dataclass(frozen=True, eq=False)
 class _Function:
     """A tensor whose every byte follows from the same byte of `source`: `table` int8 (256,), from -128 on.
 
@@ -124,7 +187,7 @@ class _Function:
 
 
 def _function(item: Placed, makers: Mapping[str, Placed]) -> _Function | None:
-    """Rule 2: what `item` computes as a function of one tensor, through makers of its inputs where they have tables."""
+    """Rule 3: what `item` computes as a function of one tensor, through makers of its inputs where they have tables."""
     match item.plan:
         case (PlannedTableLoad(load), PlannedLookup(lookup)):
             inner = _operand(lookup.input, makers)

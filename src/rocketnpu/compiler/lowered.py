@@ -109,7 +109,8 @@ class Convolution:
     `depthwise`.
     weight_zero_points, bias: int64 (OC,); gains: float64 (OC,), s_in * s_w / s_out. Input channels are read from
     `first_input_channel` on, output channels written from `first_output_channel` on (multiples of 16 and 32).
-    low and high bound the result in the output's int8 grid. `image_input` says that the input is dense pixels of 1 to 4
+    low and high bound the result in the output's int8 grid. `slopes`, float64 (OC,), multiply a negative sum
+    (LEAKY_RELU, PRELU), and take the place of bounds. `image_input` says that the input is dense pixels of 1 to 4
     channels, rows a whole number of 16 pixels apart, and not a feature cube.
     """
 
@@ -137,6 +138,7 @@ class Convolution:
     first_input_channel: int = 0
     first_output_channel: int = 0
     image_input: bool = False
+    slopes: NDArray[np.float64] | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -253,7 +255,7 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class TableLoad:
-    """Loads the lookup table: int8 (256,), the results of -128..127. `output` is 16 bytes of scratch, without meaning."""
+    """Loads the lookup table, int8 (256,): results of -128..127. `output` is 16 bytes of scratch without meaning."""
 
     output: str
     table: NDArray[np.int8]
@@ -322,6 +324,21 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Upsample:
+    """Nearest neighbours by two: output pixel (y, x) is input pixel (y / 2, x / 2)."""
+
+    input: str
+    output: str
+    input_shape: CubeShape
+    output_shape: CubeShape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.input,)
+
+
+@dataclass(frozen=True)
 class Alias:
     """A tensor whose bytes on the device are those of another, from plane `first_plane` on: a reshape that keeps pixels
     and channels, or a range of channels."""
@@ -368,4 +385,4 @@ class Part:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Elementwise | Rescale | TableLoad | Lookup | Alias | Move | Part
+Lowered: TypeAlias = Convolution | Elementwise | Rescale | TableLoad | Lookup | Alias | Move | Upsample | Part

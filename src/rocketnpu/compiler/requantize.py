@@ -15,6 +15,9 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
    error in output steps is least. A channel whose gain has no good C[c] beside the others takes a larger C and its
    weights and bias are requantized to it. `residue` bounds the error of the value before the last rounding, and must
    stay below half a step; the result then differs from the reference by at most 1.
+4. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by k;
+   BN multiplies negative values by slope * 2^k; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
+   products lie beyond the output range.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ class Requantization:
     weights int8 as in Convolution (changed where recipe 3 requantized a channel); alu int64 (OC,) within int32;
     multipliers int64 (OC,). `per_channel` says that multipliers differ. In BN, `bn_offset` is added or
     `bn_multiplier` and `bn_shift` scale (None: they do not), then `relu` clamps at 0, `relux` from above (None: no
-    upper clamp). residue: bound on the error before the last rounding, in steps.
+    upper clamp); or `slopes`, int64 (OC,), multiply negative values, which BS has shifted by `slope_shift` more.
+    residue: bound on the error before the last rounding, in steps.
     """
 
     weights: NDArray[np.int8]
@@ -65,13 +69,17 @@ class Requantization:
     bn_offset: int = 0
     relu: bool = False
     relux: int | None = None
+    slopes: NDArray[np.int64] | None = None
+    slope_shift: int = 0
 
 
 def requantize(conv: Convolution) -> Requantization:
     """Choose the recipe for `conv` and return its register values; ConstraintError if none is accurate enough."""
     uniform = float(np.ptp(conv.gains)) == 0.0
     needs_offset_clamp = (conv.low > -128 or conv.high < 127) and conv.low != conv.output_zero_point
-    if uniform:
+    if conv.slopes is not None:
+        result = _sloped(conv)
+    elif uniform:
         result = _uniform(conv, offset_clamp=needs_offset_clamp)
     else:
         result = _per_channel(conv, pure_shift=needs_offset_clamp)
@@ -79,6 +87,46 @@ def requantize(conv: Convolution) -> Requantization:
     if np.any(np.abs(result.alu) > INT32_MAX):
         raise ConstraintError("the bias with the input zero point folded in fits 32 bits")
     return _with_clamp(conv, result, needs_offset_clamp)
+
+
+def _sloped(conv: Convolution) -> Requantization:
+    """Recipe 4."""
+    assert conv.slopes is not None
+    if conv.low > -128 or conv.high < 127:
+        raise ConstraintError("a convolution with slopes has no clamp")
+    largest, steepest = float(conv.gains.max()), float(np.abs(conv.slopes).max())
+    room = INT32_MAX * min(1.0, largest / (OUTPUT_SPAN + 1))
+    power = math.floor(math.log2(min(room, MULTIPLIER_MAX / max(steepest, 1.0))))
+    if power < 1:
+        raise ConstraintError("the gain and the slopes of negative values fit 15 bits together")
+    out_scale, out_shift = _split_gain(math.ldexp(largest, -power))
+    if not 0 <= out_shift <= SHIFT_MAX:
+        raise _gain_does_not_fit(largest)
+    multipliers = np.rint(conv.gains / largest * (1 << power))
+    slopes = np.rint(conv.slopes * (1 << power))
+    reach = accumulator_bounds(conv) * conv.gains
+    gain_error = np.abs(multipliers / (1 << power) * largest / conv.gains - 1) + 2.0 ** -(MULTIPLIER_BITS + 1)
+    positive = np.minimum(reach, OUTPUT_SPAN) * gain_error
+    slope_error = reach * np.abs(slopes / (1 << power) - conv.slopes)
+    rounding = 0.0 if float(np.ptp(conv.gains)) == 0.0 else 0.5 * largest * steepest
+    negative = np.minimum(reach * np.abs(conv.slopes), OUTPUT_SPAN) * gain_error + slope_error + rounding
+    residue = float(np.maximum(positive, negative).max())
+    if residue >= 0.5:
+        raise ConstraintError(f"gains and slopes of the channels fit one task: error {residue:.2f}, below half a step")
+    return Requantization(
+        weights=conv.weights,
+        alu=_alu(conv, conv.weights, conv.bias),
+        multipliers=multipliers.astype(np.int64),
+        shift=0,
+        out_scale=out_scale,
+        out_shift=out_shift,
+        ties_away=True,
+        out_offset=conv.output_zero_point,
+        per_channel=bool(np.ptp(multipliers) > 0),
+        residue=residue,
+        slopes=slopes.astype(np.int64),
+        slope_shift=power,
+    )
 
 
 def accumulator_bounds(conv: Convolution) -> NDArray[np.float64]:

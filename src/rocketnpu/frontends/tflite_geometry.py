@@ -49,7 +49,7 @@ SHAPE_KEEPING = frozenset(
 )
 """Kinds whose output has the shape of their input."""
 
-BROADCASTING = frozenset({"ADD", "MAXIMUM", "MINIMUM", "MUL", "SUB"})
+BROADCASTING = frozenset({"ADD", "MAXIMUM", "MINIMUM", "MUL", "PRELU", "SUB"})
 """Kinds whose output has the shape that both operands broadcast to."""
 
 _Shape: TypeAlias = tuple[int, ...]

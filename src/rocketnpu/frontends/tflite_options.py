@@ -154,6 +154,7 @@ _KINDS: Mapping[str, Kind] = {
     "MAXIMUM": Kind(None, range(2, 3), _plain),
     "MINIMUM": Kind(None, range(2, 3), _plain),
     **dict.fromkeys(_UNARY, Kind(None, range(1, 2), _plain)),
+    "PRELU": Kind(None, range(2, 3), _plain),
     "GELU": Kind("GeluOptions", range(1, 2), _gelu, required=False),
     "LEAKY_RELU": Kind("LeakyReluOptions", range(1, 2), _leaky_relu, required=False),
     "AVERAGE_POOL_2D": Kind("Pool2DOptions", range(1, 2), _pool),

@@ -12,9 +12,16 @@ from rocketnpu.compiler.lower.elementwise import lower_elementwise
 from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
+from rocketnpu.compiler.lower.resize import (
+    lower_bilinear,
+    lower_depth_to_space,
+    lower_nearest,
+    lower_space_to_depth,
+)
 from rocketnpu.compiler.lower.shape import lower_reshape
 from rocketnpu.compiler.lower.slices import lower_pad, lower_slice, lower_split
-from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_quantize
+from rocketnpu.compiler.lower.transpose_conv import lower_transpose_conv
+from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_prelu, lower_quantize
 from rocketnpu.compiler.lowered import Lowered
 from rocketnpu.ir import Graph, Operator
 
@@ -34,6 +41,14 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         **dict.fromkeys(ELEMENTWISE, lower_elementwise),
         "AVERAGE_POOL_2D": lower_average_pool,
         "CONCATENATION": lower_concat,
+        "RESIZE_NEAREST_NEIGHBOR": lower_nearest,
+        "RESIZE_BILINEAR": lower_bilinear,
+        "SPACE_TO_DEPTH": lower_space_to_depth,
+        "DEPTH_TO_SPACE": lower_depth_to_space,
+        "SQUEEZE": lower_reshape,
+        "EXPAND_DIMS": lower_reshape,
+        "TRANSPOSE": lower_reshape,
+        "TRANSPOSE_CONV": lower_transpose_conv,
         "SPLIT": lower_split,
         "SPLIT_V": lower_split,
         "SLICE": lower_slice,
@@ -43,6 +58,7 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "MIRROR_PAD": lower_pad,
         "MAX_POOL_2D": lower_max_pool,
         "MEAN": lower_mean,
+        "PRELU": lower_prelu,
         "QUANTIZE": lower_quantize,
         **dict.fromkeys(CLAMPS, lower_clamp),
         **dict.fromkeys(LOOKUPS, lower_lookup),

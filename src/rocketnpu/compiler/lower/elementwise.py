@@ -58,7 +58,7 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
         yield _of_two_tensors(graph, op, kind, tensors[0], tensors[1])
         return
     fixed, data = tensors[constant], tensors[1 - constant]
-    values = _spread(fixed, data)
+    values = spread(fixed, data)
     same = bool((values == values[:1, :1]).all())
     if same and kind.operation in (Operation.SUM, Operation.PRODUCT):
         yield _with_constant_channels(graph, op, kind, data, fixed, values[0, 0].astype(np.int64), constant)
@@ -68,7 +68,7 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
         yield _of_two_tensors(graph, op, kind, data, fixed, values)
 
 
-def _spread(fixed: Tensor, data: Tensor) -> NDArray[np.int8]:
+def spread(fixed: Tensor, data: Tensor) -> NDArray[np.int8]:
     """A constant that broadcasts to the shape of `data`: int8 (height, width, channels)."""
     values, _ = as_int8(fixed)
     whole = np.broadcast_to(values, data.shape)

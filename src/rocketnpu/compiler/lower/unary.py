@@ -3,17 +3,23 @@
 1. QUANTIZE to another grid is a copy with a gain; where both grids give the same bytes on the device (uint8 against
    int8 with the zero point moved by 128), it is an alias.
 2. RELU, RELU6 and RELU_0_TO_1 are copies that clamp.
+3. PRELU is a 1x1 depthwise convolution with weights 1 and a slope in each channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from rocketnpu.compiler.constraints import operands
-from rocketnpu.compiler.lower.grids import bounds_on_grid, scale_of, zero_point_of
-from rocketnpu.compiler.lowered import Alias, Lowered, Rescale, cube_shape
-from rocketnpu.ir import Graph, Operator
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.lower.elementwise import channel_by_channel, spread
+from rocketnpu.compiler.lower.grids import bounds_on_grid, rounding_of, scale_of, zero_point_of
+from rocketnpu.compiler.lowered import Alias, Lowered, Rescale, Rounding, cube_shape
+from rocketnpu.ir import Graph, Operator, Tensor
 
 CLAMPS: Mapping[str, tuple[float, float | None]] = MappingProxyType(
     {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_0_TO_1": (0.0, 1.0)}
@@ -36,6 +42,37 @@ def lower_clamp(graph: Graph, op: Operator) -> Iterator[Lowered]:
         high,
         ties_away=graph.format == "tflite",
     )
+
+
+def lower_prelu(graph: Graph, op: Operator) -> Iterator[Lowered]:
+    """PRELU (rule 3)."""
+    found = operands(graph, op)
+    assert found.weights is not None
+    data, output, shape = found.data, found.output, cube_shape(found.output)
+    slopes = channel_values(found.weights, data) * scale_of(found.weights)
+    conv = channel_by_channel(
+        data,
+        output,
+        shape,
+        weights=np.ones(shape.channels, np.int8),
+        weight_zero_point=0,
+        bias=np.zeros(shape.channels, np.int64),
+        gain=scale_of(data) / scale_of(output),
+        rounding=rounding_of(graph, Rounding.ONCE),
+        bounds=(-128, 127),
+    )
+    yield replace(conv, slopes=slopes)
+
+
+def channel_values(constant: Tensor, data: Tensor) -> NDArray[np.int64]:
+    """A constant with one value a channel of `data`, in steps from its zero point: int64 (channels,).
+
+    ConstraintError if it differs from pixel to pixel.
+    """
+    values = spread(constant, data)
+    if (values != values[:1, :1]).any():
+        raise ConstraintError("alpha is the same for every pixel")
+    return values[0, 0].astype(np.int64) - zero_point_of(constant)
 
 
 def lower_quantize(graph: Graph, op: Operator) -> Iterator[Lowered]:
