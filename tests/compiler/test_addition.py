@@ -77,10 +77,10 @@ def test_cubes_beyond_the_field_stay_on_the_cpu(shape: tuple[int, ...]) -> None:
     assert reason == "height, width and channels are at most 8192"
 
 
-def test_broadcasting_stays_on_the_cpu() -> None:
+def test_broadcasting_rows_stays_on_the_cpu() -> None:
     model = ModelBuilder(seed=8)
-    y = model.add(model.input((1, 8, 8, 8)), model.input((1, 1, 1, 8)))
-    assert reason_on_cpu(model, y) == "operands that are not constants have the output's shape"
+    y = model.add(model.input((1, 8, 8, 8)), model.input((1, 8, 1, 8)))
+    assert reason_on_cpu(model, y).startswith("operands that are not constants have the output's shape; one of two")
 
 
 def test_every_sum_of_two_bytes() -> None:

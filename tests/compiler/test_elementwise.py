@@ -90,6 +90,25 @@ def test_a_constant_minus_a_tensor(activation: str) -> None:
     run_on_npu(model, model.elementwise("SUB", one, a, activation=activation))
 
 
+@pytest.mark.parametrize("kind", ["ADD", "SUB", "MUL"])
+@pytest.mark.parametrize("shape", [(1, 9, 10, 24), (1, 1, 16, 17), (1, 17, 1, 40), (1, 33, 50, 16)])
+@pytest.mark.parametrize("pixel_first", [False, True])
+def test_one_pixel_meets_all(kind: str, shape: tuple[int, ...], pixel_first: bool) -> None:
+    model = ModelBuilder(seed=8)
+    image, pixel = model.input(shape, scale=0.03, zero=5), model.input((1, 1, 1, shape[3]), scale=0.011, zero=-100)
+    operands = (pixel, image) if pixel_first else (image, pixel)
+    y = model.add(*operands) if kind == "ADD" else model.elementwise(kind, *operands)
+    run_on_npu(model, y)
+
+
+def test_squeeze_and_excite_stays_on_the_npu() -> None:
+    model = ModelBuilder(seed=9)
+    x = model.conv2d(model.input((1, 14, 14, 16)), 32, output=Grid(0.03, -110))
+    squeezed = model.mean(x)
+    inner = model.conv2d(model.conv2d(squeezed, 8, kernel=1, activation="RELU"), 32, kernel=1)
+    run_on_npu(model, model.elementwise("MUL", x, model.unary("LOGISTIC", inner), output=Grid(0.02, -100)))
+
+
 def test_a_constant_image_minus_a_tensor_stays_on_the_cpu() -> None:
     model = ModelBuilder(seed=6)
     image = model.constant(random_values(model.rng, SHAPE, "int8"), Grid(0.02, 3))

@@ -178,9 +178,15 @@ def has_variable_operand(graph: Graph, op: Operator) -> bool:
     return any(graph.tensors[name].data is None for name in op.inputs[:2] if name is not None)
 
 
-def broadcasts_constants_only(graph: Graph, op: Operator) -> bool:
-    """operands that are not constants have the output's shape"""
-    return len({tensor.shape for tensor in _activations(graph, op) if tensor.data is None}) == 1
+def broadcasts_one_pixel(graph: Graph, op: Operator) -> bool:
+    """operands that are not constants have the output's shape; one of two may be a single pixel of as many channels"""
+    *data, output = (tensor for tensor in _activations(graph, op) if tensor.data is None)
+    small = [tensor for tensor in data if tensor.shape != output.shape]
+    if not small:
+        return True
+    one, whole = cube_shape(small[0]), cube_shape(output)
+    is_pixel = one.pixels == 1 and one.channels == whole.channels and small[0].layout == output.layout
+    return len(data) == 2 and len(small) == 1 and is_pixel
 
 
 def compares_on_one_grid(graph: Graph, op: Operator) -> bool:
@@ -278,7 +284,7 @@ _ELEMENTWISE: tuple[Predicate, ...] = (
     has_one_dtype,
     is_not_empty,
     has_clamp_activation,
-    broadcasts_constants_only,
+    broadcasts_one_pixel,
     fits_one_cube,
 )
 _IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1, fits_row_registers)

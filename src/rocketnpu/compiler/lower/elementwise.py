@@ -4,12 +4,13 @@
 2. A constant that is the same for every pixel is a 1x1 depthwise convolution: for a sum its bias, for a product its
    weights.
 3. Any other constant is the second cube of such a task.
+4. A tensor of one pixel is spread over all pixels first (squeeze and excite): down a column, then along the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,15 @@ from rocketnpu.compiler.lowered import (
     Window,
     cube_shape,
 )
+from rocketnpu.hw import limits
 from rocketnpu.ir import ElementwiseOptions, Graph, Operator, Tensor
 
 WEIGHT_OF_ONE = 127
 """What stands for 1 in a sum with a constant: the bias then has 127 units in each step of the input."""
+
+
+SPREAD_TAPS = limits.MAX_CONV_PAD + 1
+"""Output rows of one convolution that spreads a pixel."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,12 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
     tensors = [graph.tensors[name] for name in op.inputs if name is not None]
     constant = next((index for index, tensor in enumerate(tensors) if tensor.data is not None), None)
     if constant is None:
-        yield _of_two_tensors(graph, op, kind, tensors[0], tensors[1])
+        whole = graph.tensors[op.outputs[0]]
+        alike = [tensor if tensor.shape == whole.shape else _named(tensor, f"{op.name}#spread") for tensor in tensors]
+        for tensor, name in zip(tensors, alike, strict=True):
+            if name is not tensor:
+                yield from _over_all_pixels(tensor, name.name, cube_shape(whole))
+        yield _of_two_tensors(graph, op, kind, alike[0], alike[1])
         return
     fixed, data = tensors[constant], tensors[1 - constant]
     values = spread(fixed, data)
@@ -76,6 +87,54 @@ def spread(fixed: Tensor, data: Tensor) -> NDArray[np.int8]:
         whole = whole.transpose(0, 2, 3, 1)
     shape = cube_shape(data)
     return whole.reshape(shape.height, shape.width, shape.channels)
+
+
+def _named(tensor: Tensor, name: str) -> Tensor:
+    return replace(tensor, name=name)
+
+
+def _over_all_pixels(pixel: Tensor, name: str, shape: CubeShape) -> Iterator[Convolution]:
+    """Rule 4: `name`, a cube of `shape` with the channels of `pixel` everywhere.
+
+    Each block of 16 output rows (columns) is a convolution with as many taps of weight 1, of which all but one lie in
+    the padding: that is at most 15 (hardware/README.md, Constants).
+    """
+    column = CubeShape(shape.height, 1, shape.channels)
+    source, before = pixel.name, CubeShape(1, 1, shape.channels)
+    for after, axis in ((column, "height"), (shape, "width")):
+        size = after.height if axis == "height" else after.width
+        if size == 1:
+            continue
+        target = name if after == shape else f"{name} column"
+        for start in range(0, size, SPREAD_TAPS):
+            taps = min(SPREAD_TAPS, size - start)
+            window = (
+                Window(start, start + taps, 0, 1) if axis == "height" else Window(0, after.height, start, start + taps)
+            )
+            kernel, origin = (taps, 1), (1 - taps - start, 0)
+            if axis == "width":
+                kernel, origin = kernel[::-1], origin[::-1]
+            conv = channel_by_channel(
+                pixel,
+                pixel,
+                after,
+                weights=np.ones((shape.channels, *kernel), np.int8),
+                weight_zero_point=0,
+                bias=np.zeros(shape.channels, np.int64),
+                gain=1.0,
+                rounding=Rounding.ONCE,
+                bounds=(-128, 127),
+            )
+            yield replace(
+                conv,
+                input=source,
+                output=target,
+                input_shape=before,
+                window=window,
+                origin_h=origin[0],
+                origin_w=origin[1],
+            )
+        source, before = target, after
 
 
 def _of_two_tensors(
@@ -155,17 +214,20 @@ def channel_by_channel(
     rounding: Rounding,
     bounds: tuple[int, int],
 ) -> Convolution:
-    """gain * ((x - zx) * (w[c] - zw) + bias[c]) of every pixel by a 1x1 depthwise convolution; w, bias (channels,)."""
+    """gain * ((x - zx) * (w[c] - zw) + bias[c]) of every pixel, by a depthwise convolution with stride 1.
+
+    weights: int8 (channels,) or (channels, kernel_h, kernel_w), bias: int64 (channels,).
+    """
     return Convolution(
         input=data.name,
         output=output.name,
         input_shape=shape,
         output_shape=shape,
         depthwise=True,
-        weights=weights.reshape(-1, 1, 1, 1),
-        weight_zero_points=np.full(weights.size, weight_zero_point, np.int64),
+        weights=weights.reshape(shape.channels, *(weights.shape[1:] or (1, 1)), 1),
+        weight_zero_points=np.full(shape.channels, weight_zero_point, np.int64),
         bias=bias,
-        gains=np.full(weights.size, gain),
+        gains=np.full(shape.channels, gain),
         input_zero_point=zero_point_of(data),
         output_zero_point=zero_point_of(output),
         stride_h=1,
