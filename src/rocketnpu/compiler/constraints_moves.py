@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from rocketnpu.compiler.lowered import cube_side
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.lowered import cube_shape, cube_side
 from rocketnpu.ir import (
     Activation,
     ConcatOptions,
     Graph,
     Operator,
     PadOptions,
+    ResizeOptions,
     SliceOptions,
     SplitOptions,
+    TransposeOptions,
 )
+
+STEP_UNITS = 1 << 10
+"""TFLite's ResizeBilinearInteger counts positions in 1024ths of a pixel."""
 
 
 def has_no_activation(_graph: Graph, op: Operator) -> bool:
@@ -30,10 +38,7 @@ def slices_sides(graph: Graph, op: Operator) -> bool:
     assert isinstance(op.options, SliceOptions)
     assert op.inputs[0] is not None
     options, data = op.options, graph.tensors[op.inputs[0]]
-    return all(
-        cube_side(data, axis) is not None or options.sizes[axis] == size
-        for axis, size in enumerate(data.shape)
-    )
+    return all(cube_side(data, axis) is not None or options.sizes[axis] == size for axis, size in enumerate(data.shape))
 
 
 def keeps_channels(graph: Graph, op: Operator) -> bool:
@@ -56,3 +61,58 @@ def pads_sides(graph: Graph, op: Operator) -> bool:
     assert isinstance(op.options, PadOptions)
     output = graph.tensors[op.outputs[0]]
     return all(cube_side(output, axis) is not None or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
+
+
+def grows_by_whole_factors(graph: Graph, op: Operator) -> bool:
+    """height and width grow by whole factors"""
+    before, after = _sizes(graph, op)
+    return all(large % small == 0 for small, large in zip(before, after, strict=True))
+
+
+def repeats_pixels(graph: Graph, op: Operator) -> bool:
+    """every pixel is repeated the same number of times (corners are not aligned)"""
+    assert isinstance(op.options, ResizeOptions)
+    sizes = zip(*_sizes(graph, op), strict=True)
+    return all(
+        np.array_equal(_nearest(small, large, op.options), np.arange(large) // (large // small))
+        for small, large in sizes
+    )
+
+
+def aligns_no_corners(_graph: Graph, op: Operator) -> bool:
+    """corners are not aligned"""
+    return not isinstance(op.options, ResizeOptions) or not op.options.align_corners
+
+
+def steps_evenly(graph: Graph, op: Operator) -> bool:
+    """factors of an int8 TFLite operator are powers of two (its reference rounds the step to 10 bits, and drifts)"""
+    assert op.inputs[0] is not None
+    rounds = graph.format == "tflite" and graph.tensors[op.inputs[0]].dtype == np.int8
+    factors = [large // small for small, large in zip(*_sizes(graph, op), strict=True)]
+    return not rounds or all(STEP_UNITS % factor == 0 for factor in factors)
+
+
+def keeps_order(graph: Graph, op: Operator) -> bool:
+    """the order of all elements stays, and the channels stay the last dimension"""
+    assert isinstance(op.options, TransposeOptions)
+    assert op.inputs[0] is not None
+    data, axes = graph.tensors[op.inputs[0]], op.options.permutation
+    moved = [axis for axis in axes if data.shape[axis] != 1]
+    before, after = cube_shape(data), cube_shape(graph.tensors[op.outputs[0]])
+    return moved == sorted(moved) and before.channels == after.channels and data.layout == "NHWC"
+
+
+def _sizes(graph: Graph, op: Operator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width before and after."""
+    assert op.inputs[0] is not None
+    before, after = cube_shape(graph.tensors[op.inputs[0]]), cube_shape(graph.tensors[op.outputs[0]])
+    return (before.height, before.width), (after.height, after.width)
+
+
+def _nearest(small: int, large: int, options: ResizeOptions) -> NDArray[np.int64]:
+    """The input row of each output row, in TFLite's float32 arithmetic (its GetNearestNeighbor)."""
+    aligned = options.align_corners and large > 1
+    scale = np.float32(small - 1) / np.float32(large - 1) if aligned else np.float32(small) / np.float32(large)
+    position = (np.arange(large).astype(np.float32) + np.float32(0.5 * options.half_pixel_centers)) * scale
+    rounded = np.floor(position + np.float32(0.5)) if options.align_corners else np.floor(position)
+    return np.minimum(rounded.astype(np.int64), small - 1)

@@ -9,7 +9,18 @@ from typing import TypeAlias
 from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
-from rocketnpu.compiler.lowered import Alias, Convolution, Elementwise, Lookup, Lowered, Move, Part, Rescale, TableLoad
+from rocketnpu.compiler.lowered import (
+    Alias,
+    Convolution,
+    Elementwise,
+    Lookup,
+    Lowered,
+    Move,
+    Part,
+    Rescale,
+    TableLoad,
+    Upsample,
+)
 from rocketnpu.compiler.pad_fold import pad_folds
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
@@ -64,6 +75,13 @@ class PlannedMove:
 
 
 @dataclass(frozen=True)
+class PlannedUpsample:
+    """Nearest neighbours by two."""
+
+    form: Upsample
+
+
+@dataclass(frozen=True)
 class PlannedAlias:
     """A change of name and shape, or a tensor's place inside another one; no task."""
 
@@ -78,6 +96,7 @@ Planned: TypeAlias = (
     | PlannedLookup
     | PlannedAlias
     | PlannedMove
+    | PlannedUpsample
 )
 
 
@@ -156,5 +175,7 @@ def plan(form: Lowered) -> Planned:
             return PlannedLookup(form)
         case Move():
             return PlannedMove(form)
+        case Upsample():
+            return PlannedUpsample(form)
         case Alias() | Part():
             return PlannedAlias(form)

@@ -177,11 +177,23 @@ def _transpose(context: Context) -> Result:
     return _checked(context, TransposeOptions(tuple(axes)), [shape[axis] for axis in axes])
 
 
-def _ones(context: Context) -> Result:
-    """SQUEEZE, EXPAND_DIMS: dimensions of size 1 go or come."""
-    kept = [size for size in context.operand(0).shape if size != 1]
-    stated = [size for size in context.outputs[0].shape if size != 1]
-    return None, None if kept == stated else _OTHER_SHAPE
+def _squeeze(context: Context) -> Result:
+    shape = context.operand(0).shape
+    listed: list[int] = [] if context.table is None else context.reader.numbers(context.table, "SqueezeDims").tolist()
+    axes = [_axis(axis, len(shape)) for axis in listed] or [axis for axis, size in enumerate(shape) if size == 1]
+    if any(axis is None or shape[axis] != 1 for axis in axes):
+        return None, "it squeezes a dimension that is not 1"
+    return _checked(context, None, [size for axis, size in enumerate(shape) if axis not in axes])
+
+
+def _expand_dims(context: Context) -> Result:
+    shape, axes = context.operand(0).shape, _vector(context, 1)
+    if axes is None or len(axes) != 1:
+        return None, _NOT_CONSTANT
+    axis = _axis(axes[0], len(shape) + 1)
+    if axis is None:
+        return None, "its axis is not a dimension of its output"
+    return _checked(context, None, [*shape[:axis], 1, *shape[axis:]])
 
 
 def _transpose_conv(context: Context) -> Result:
@@ -242,8 +254,8 @@ MOVES: Mapping[str, Kind] = {
     "SPACE_TO_DEPTH": Kind("SpaceToDepthOptions", range(1, 2), _space_to_depth),
     "DEPTH_TO_SPACE": Kind("DepthToSpaceOptions", range(1, 2), _depth_to_space),
     "TRANSPOSE": Kind("TransposeOptions", range(2, 3), _transpose, required=False),
-    "SQUEEZE": Kind(None, range(1, 2), _ones),
-    "EXPAND_DIMS": Kind(None, range(2, 3), _ones),
+    "SQUEEZE": Kind("SqueezeOptions", range(1, 2), _squeeze, required=False),
+    "EXPAND_DIMS": Kind("ExpandDimsOptions", range(2, 3), _expand_dims, required=False),
     "TRANSPOSE_CONV": Kind("TransposeConvOptions", range(3, 5), _transpose_conv),
 }
 """The operators of this file, by TFLite's names."""

@@ -1,4 +1,4 @@
-"""Operators that move nothing: a RESHAPE that keeps pixels is an alias."""
+"""Operators that move nothing: RESHAPE, SQUEEZE, EXPAND_DIMS, TRANSPOSE that keep pixels and channels are aliases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from rocketnpu.ir import Graph, Operator
 
 
 def lower_reshape(graph: Graph, op: Operator) -> Iterator[Lowered]:
-    """RESHAPE."""
+    """RESHAPE, SQUEEZE, EXPAND_DIMS, TRANSPOSE."""
     found = operands(graph, op)
     yield Alias(found.data.name, found.output.name, cube_shape(found.output))

@@ -1,0 +1,76 @@
+"""Images whose pixels take turns in a larger one: every b-th column and row of the result is an image of its own.
+
+A copy can leave pixels out only where it writes: rows of a task start any distance apart. Columns of one image are
+therefore written as rows of one pixel, b apart; the rows of the wider images that come of it, b rows apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.lowered import CubeShape, Move
+from rocketnpu.hw import limits
+
+
+@dataclass(frozen=True)
+class Image:
+    """Some channels of a cube: they start at pixel `start`, counted through all planes."""
+
+    name: str
+    shape: CubeShape
+    start: int = 0
+
+
+def interleave(
+    images: Mapping[tuple[int, int], Image], target: str, small: CubeShape, rows: int, columns: int
+) -> Iterator[Move]:
+    """Pixel (y, x) of the target is pixel (y / rows, x / columns) of the image (y mod rows, x mod columns).
+
+    All images are as large as `small` says. ConstraintError for a target too wide for one task.
+    """
+    wide = CubeShape(small.height, small.width * columns, small.channels)
+    out = CubeShape(small.height * rows, wide.width, small.channels)
+    if max(out.height, rows * out.width) > limits.MAX_CUBE:
+        raise ConstraintError("the result is at most 8192 rows high, and its blocks of rows together 8192 pixels wide")
+    for row in range(rows):
+        turn = Image(target, out) if rows == 1 else Image(f"{target}#row {row}", wide)
+        for column in range(columns):
+            source = images[row, column]
+            if columns == 1:
+                turn = source
+            else:
+                yield from _columns(source, turn, small, column, columns)
+        if rows > 1:
+            yield Move(
+                first=turn.name,
+                second=None,
+                output=target,
+                input_shape=turn.shape,
+                output_shape=out,
+                height=wide.height,
+                width=wide.width,
+                channels=wide.channels,
+                row_step=rows * wide.width,
+                first_start=turn.start,
+                output_start=row * wide.width,
+            )
+
+
+def _columns(source: Image, to: Image, small: CubeShape, column: int, columns: int) -> Iterator[Move]:
+    """All pixels of `source`, `columns` apart, as many a task as its height holds."""
+    for first in range(0, small.pixels, limits.MAX_CUBE):
+        yield Move(
+            first=source.name,
+            second=None,
+            output=to.name,
+            input_shape=source.shape,
+            output_shape=to.shape,
+            height=min(small.pixels - first, limits.MAX_CUBE),
+            width=1,
+            channels=small.channels,
+            row_step=columns,
+            first_start=source.start + first,
+            output_start=column + first * columns,
+        )
