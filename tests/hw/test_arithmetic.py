@@ -1,6 +1,5 @@
 """DPU and PPU arithmetic against exact fractions, and the figures of hardware/dpu.md and hardware/ppu.md."""
 
-import struct
 from fractions import Fraction
 from math import floor
 
@@ -151,52 +150,6 @@ def test_lookup_extrapolates_with_its_slopes():
 def test_lookup_refuses_short_tables():
     with pytest.raises(Error, match="513 entries"):
         ar.LookupTable(np.zeros(512, np.int16), np.zeros(513, np.int16))
-
-
-def upward_pair(scale):
-    """The driver's truncating formula of hardware/dpu.md, always above the scale: an independent neighbour."""
-    (bits,) = struct.unpack("<I", struct.pack("<f", scale))
-    multiplier, shift = (0x4000 | (bits >> 9 & 0x3FFF)) + 1, 141 - (bits >> 23)
-    return (0x4000, shift - 1) if multiplier == 0x8000 else (multiplier, shift)
-
-
-@given(st.floats(2**-48, 2**14, width=32))
-def test_scale_is_nearest_with_fifteen_bits(scale):
-    multiplier, shift = ar.multiplier_from_scale(scale)
-    assert 2**14 <= multiplier < 2**15
-    gain, exact = Fraction(multiplier, 2**shift), Fraction(scale)
-    assert abs(gain - exact) <= exact / 2**15
-    up = Fraction(upward_pair(scale)[0], 2 ** upward_pair(scale)[1])
-    assert abs(gain - exact) <= abs(up - exact)
-
-
-@pytest.mark.parametrize(
-    ("scale", "pair"),
-    [
-        (0.0042, (0x44D0, 22)),
-        (1 / 3, (0x5555, 16)),
-        (1.0, (0x4000, 14)),
-        (0.99996978, (0x7FFF, 15)),
-        (0.99999, (0x4000, 14)),
-        (1.99999, (0x4000, 13)),
-        (2.0, (0x4000, 13)),
-    ],
-)
-def test_scale_examples(scale, pair):
-    assert ar.multiplier_from_scale(scale) == pair
-
-
-def test_scale_of_the_published_depthwise_layer():
-    # Its driver always rounds up, to 17675 at shift 22 (hardware/dpu.md); nearest is the same or one below.
-    multiplier, shift = ar.multiplier_from_scale(0.03657235 * 0.00079638 / 0.00691164)
-    assert shift == 22
-    assert multiplier in (17674, 17675)
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 2.0**15, 2.0**-50])
-def test_scales_that_no_register_holds_are_refused(scale):
-    with pytest.raises(Error, match="requantization scale"):
-        ar.multiplier_from_scale(scale)
 
 
 def test_shifts_that_no_register_holds_are_refused():

@@ -25,8 +25,6 @@ MRDMA, BRDMA, NRDMA, ERDMA = "DPU_RDMA main read", "DPU_RDMA BS read", "DPU_RDMA
 USE_ALU = 1
 USE_ALL = 7
 """BRDMA_DATA_USE: dense int32, or 64-byte blocks of ALU, CPEND and MUL operands (hardware/layouts.md)."""
-USE_MUL = 4
-"""NRDMA_DATA_USE of dense int16 multipliers."""
 COMBINE_RESIDUAL = 5
 """COMB_USE of a convolution with a residual operand: MRDMA reads the even planes, ERDMA the odd ones."""
 PER_PIXEL = 1

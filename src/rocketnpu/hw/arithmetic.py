@@ -1,4 +1,4 @@
-"""The integer arithmetic of DPU and PPU as formulas on int64 arrays, and scales as multiplier and shift.
+"""The integer arithmetic of DPU and PPU as formulas on int64 arrays.
 
 Source: hardware/dpu.md and hardware/ppu.md. Inputs broadcast against one another; results are int64. Intermediate
 products stay exact: the widest is a 36-bit accumulator times a 16-bit operand. Shifts outside 0..63, which no
@@ -7,7 +7,6 @@ register field can hold, raise Error.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,9 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from rocketnpu.errors import Error
 
 Integers: TypeAlias = NDArray[np.int64]
-
-MANTISSA_BITS = 15
-"""Significant bits of a positive OUT_CVT scale: the field is signed 16-bit (hardware/dpu.md, OUT_CVT)."""
 
 MAX_SHIFT = 63
 """Six effective bits of every right shift (hardware/dpu.md, OUT_CVT)."""
@@ -170,25 +166,6 @@ def look_up(index: ArrayLike, table: LookupTable) -> Integers:
     beyond = entries[-1] + _round_half_up((position - LUT_LIMIT) * over.scale, over.shift)
     below = entries[0] + _round_half_up((position + LUT_LIMIT) * under.scale, under.shift)
     return np.where(position >= LUT_LIMIT, beyond, np.where(position < -LUT_LIMIT, below, result))
-
-
-def multiplier_from_scale(scale: float) -> tuple[int, int]:
-    """The (SCALE, SHIFT) nearest to `scale`: SCALE/2^SHIFT with 2^14 <= SCALE < 2^15, relative error <= 2^-15.
-
-    hardware/dpu.md, "Multiplier and shift from a float scale". Raises Error when the scale is not positive and finite,
-    or needs a shift outside 0..63.
-    """
-    if not (math.isfinite(scale) and scale > 0):
-        raise Error(f"a requantization scale must be positive and finite, not {scale}")
-    mantissa, exponent = math.frexp(scale)
-    multiplier, shift = round(math.ldexp(mantissa, MANTISSA_BITS)), MANTISSA_BITS - exponent
-    if multiplier == 1 << MANTISSA_BITS:
-        multiplier, shift = multiplier >> 1, shift - 1
-    if not 0 <= shift <= MAX_SHIFT:
-        raise Error(
-            f"a requantization scale of {scale:g} needs a right shift of {shift}; the field holds 0..{MAX_SHIFT}"
-        )
-    return multiplier, shift
 
 
 def _value_and_shift(value: ArrayLike, shift: ArrayLike) -> tuple[Integers, Integers]:

@@ -13,10 +13,6 @@ CORES = 3
 
 MAX_CONV_INPUT = 2047
 """CNA input width and height of one task, in pixels (11-bit, raw)."""
-MAX_CONV_OUTPUT_WIDTH = 2047
-"""CNA output width of one task, in pixels (11-bit, raw)."""
-MAX_CONV_OUTPUT_HEIGHT = 8192
-"""Output rows of one task: the DPU's field (hardware/convolution.md, Tiling rules)."""
 MAX_KERNEL = 31
 """Kernel width and height (5-bit, raw)."""
 MAX_CONV_STRIDE = 7
@@ -40,11 +36,6 @@ MAX_CUBE = 8192
 """Width, height and channels of a DPU or PPU cube (13-bit, minus one)."""
 MAX_LUT_WIDTH = 4096
 """Cube width of a task with a lookup table: 8191 corrupts the tail (hardware/convolution.md, Must not emit)."""
-
-MAX_POOL_KERNEL = 16
-"""PPU kernel and stride (4-bit, minus one; hardware/ppu.md, Limits)."""
-MAX_POOL_PAD = 7
-"""PPU padding on each side (3-bit, raw; hardware/ppu.md, Limits)."""
 
 DIRECT_OUTPUT_GROUP = 32
 """int8 direct: CORE and DPU channel counts are multiples of this, or the task never completes (silicon)."""

@@ -24,9 +24,6 @@ MARKER_TARGET = 0x0041
 ENABLE_TARGET = 0x0081
 """Target of the entry that starts the blocks named by its value, PC.TARGET_BROADCAST."""
 
-REGISTER_WRITE = 0x0001
-"""Bit 0 of a target: the entry writes a register; bits 8..15 select the block."""
-
 TRAILER_ENTRIES = 4
 """Next address, next length, marker, enable entry."""
 

@@ -12,7 +12,6 @@ from rocketnpu.errors import CompileError
 Access: TypeAlias = Literal["RO", "RW", "WO", "W1C"]
 
 WORD_BITS = 32
-WORD_MASK = (1 << WORD_BITS) - 1
 
 
 @dataclass(frozen=True, eq=False)
