@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import rocketnpu as rn
+from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
 from benchmarks.models import MOBILENET, shared_folder
 from rocketnpu.frontends import load_model
 from rocketnpu.litert.interpreter import build_interpreter, run_interpreter
-from rocketnpu.runtime.device import Part, Timing
-from rocketnpu.runtime.emulated import EmulatedDevice
 
 IMPORTS = "import numpy, rocketnpu"
 INFERENCE = """
@@ -33,44 +29,6 @@ import numpy, rocketnpu
 with rocketnpu.Session({model!r}) as session:
     session.run(numpy.zeros((1, 224, 224, 3), numpy.uint8))
 """
-PEAK = """
-import resource, sys
-if sys.platform == "linux":
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    print(int(status["VmHWM"].split()[0]) * 1024)
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-"""Not getrusage on Linux: there the peak of the process that starts this one counts as well."""
-MEGABYTE = 1_000_000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table; `target` is what the value may be at most, None for a figure without one."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-
-    @property
-    def missed(self) -> bool:
-        return self.target is not None and self.value > self.target
-
-    def __str__(self) -> str:
-        target = "" if self.target is None else f"<= {self.target:g}"
-        return f"{self.name:44s} {self.value:12.3f} {self.unit:8s} {target:10s}{' MISSED' if self.missed else ''}"
-
-
-class CountingDevice(EmulatedDevice):
-    """The emulator, with a count of submissions."""
-
-    submits = 0
-
-    def submit(self, parts: Sequence[Part]) -> Timing:
-        self.submits += 1
-        return super().submit(parts)
 
 
 def main() -> int:
@@ -91,24 +49,12 @@ def main() -> int:
 def _speed(model: Path, picture: NDArray[np.uint8], runs: int) -> Iterator[Figure]:
     interpreter = build_interpreter(model.read_bytes(), "fast", threads=1)
     with rn.Session(model, device="emulator") as session:
-        emulator, litert = _interleaved(
-            lambda: session.run(picture), lambda: run_interpreter(interpreter, [picture]), runs
+        emulator, litert = interleaved(
+            (lambda: session.run(picture), lambda: run_interpreter(interpreter, [picture])), runs
         )
     yield Figure("emulated inference, warm", 1000 * emulator, "ms")
     yield Figure("LiteRT inference, 1 thread", 1000 * litert, "ms")
     yield Figure("emulator / LiteRT", emulator / litert, "times", 3.0)
-
-
-def _interleaved(first: Callable[[], Any], second: Callable[[], Any], runs: int) -> tuple[float, float]:
-    """Median seconds of each, after two calls that warm up."""
-    samples: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 2):
-        for call, times in zip((first, second), samples, strict=True):
-            start = time.perf_counter()
-            call()
-            if run >= 2:
-                times.append(time.perf_counter() - start)
-    return statistics.median(samples[0]), statistics.median(samples[1])
 
 
 def _compilation(model: Path) -> Iterator[Figure]:
@@ -145,8 +91,7 @@ def _memory(model: Path) -> Iterator[Figure]:
 
 
 def _peak_bytes(script: str) -> int:
-    result = subprocess.run([sys.executable, "-c", script + PEAK], capture_output=True, text=True, check=True)
-    return int(result.stdout.split()[-1])
+    return int(run_fresh(script)[-1])
 
 
 if __name__ == "__main__":
