@@ -65,7 +65,7 @@ def test_a_record_holds_jobs_lists_and_buffers(rocket_record: Path):
 def test_jobs_run_again_with_the_same_bytes(rocket_record: Path, capsys: pytest.CaptureFixture[str]):
     with Record(rocket_record) as record:
         assert [(job.number, job.same) for job in replay(record)] == [(1, True), (2, True)]
-    assert main(["virtual", "--replay", str(rocket_record)]) == 0
+    assert main(["run", str(rocket_record), "--replay"]) == 0
     assert "different bytes" in capsys.readouterr().out
 
 
@@ -79,7 +79,7 @@ def test_a_difference_is_found_where_it_is(rocket_record: Path):
         (difference,) = next(replay(record)).differences
         assert difference.bytes == np.count_nonzero(noise(1))
         assert difference.largest == np.abs(noise(1).view(np.int8).astype(int)).max()
-    assert main(["virtual", "--replay", str(changed)]) == 1
+    assert main(["run", str(changed), "--replay"]) == 1
 
 
 def test_chains_of_several_cores_run_again(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Run a model on files, a picture or random input, and show what it answers.
 
-An input that is given neither by --input nor by --image is an error, unless --random fills it.
+An input that is given neither by --input nor by --image is an error, unless --random fills it. With --replay, MODEL
+is a record of `rocketnpu virtual --record`: its jobs run again, and the exit code is 1 if one gives other results.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
 from rocketnpu.cli.inputs import read_inputs, read_picture
+from rocketnpu.cli.replay import run_record
 from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
 from rocketnpu.cli.terminal import print_json, print_line, progress
 from rocketnpu.errors import ModelError
@@ -33,12 +35,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), emulator, rocket or rknpu")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write every output, by name")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="best scores to show (default: 5)")
+    replay_help = "MODEL is a record of jobs: run them again on the emulator and compare"
+    parser.add_argument("--replay", action="store_true", help=replay_help)
     add_json(parser)
     add_image(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.replay:
+        return run_record(arguments.model, json=arguments.json)
     labels = read_labels(arguments.labels)
     with rn.Session(arguments.model, device=arguments.device) as session:
         given = read_inputs(session.inputs, arguments.input)
