@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rocketnpu.doctor.findings import Finding, State
 from rocketnpu.errors import DeviceError
+from rocketnpu.hw.codes import HARDWARE_VERSION
 from rocketnpu.hw.limits import CORES
 from rocketnpu.runtime.devices import EMULATOR, DeviceInfo, devices
 from rocketnpu.runtime.kernel import Kernel
@@ -33,9 +34,6 @@ FIRST_KERNEL = (6, 18)
 
 SYSFS_DRIVERS = {MAINLINE_CORE: "rocket", VENDOR_NPU: "RKNPU"}
 """The platform drivers' names below /sys/bus/platform/drivers, by what they bind to."""
-
-HARDWARE_VERSION = 0x46495245
-"""VERSION + (VERSION_NUM & 0xffff) of every RK3588 core: FIRE in ASCII."""
 
 BOOT_HZ = 200_000_000
 """The clock that the mainline device tree asks for."""

@@ -31,7 +31,7 @@ from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
 from rocketnpu.hw.registers import CNA, CORE, DPU, PC, PPU, Block
 
 ALL_INTERRUPTS = sum(field.mask for field in PC.INTERRUPT_MASK.fields if not field.is_reserved)
-KICK_POINTER = 0x0E
+KICK_POINTER = CORE.S_POINTER.encode(POINTER_PP_MODE=1, EXECUTER_PP_EN=1, POINTER_PP_EN=1)
 """What both kernel drivers write to S_POINTER of CNA and CORE before a kick (hardware/regcmd.md)."""
 _TASK_CACHE_ENTRIES = 4096
 

@@ -6,20 +6,14 @@ from dataclasses import dataclass
 
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import Region, linear
-from rocketnpu.emulator.precision import DTYPES, FP16, INT8, precision
+from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw.codes import ARGB_BASE, DEPTHWISE, FP16, INT8, ROWS_PER_LINE_GROUP
 from rocketnpu.hw.layouts import ATOM_BYTES, depthwise_weight_bytes, kernel_bytes, stored_input_channels
 from rocketnpu.hw.registers import CNA
 
 FEATURE_DMA = "CNA feature DMA"
 WEIGHT_DMA = "CNA weight DMA"
-
-DEPTHWISE = 3
-"""CONV_MODE; 0 is direct."""
-ARGB_BASE = 7
-"""ARGB_IN is 7 + channels (hardware/layouts.md, First layer)."""
-ROWS_PER_LINE_GROUP = 4
-"""LINE_STRIDE counts four rows unless GROUP_LINE_OFF is set (hardware/layouts.md, Feature cube)."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rocketnpu.emulator.dpu import (
     integer_steps,
     truncation,
 )
-from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, USE_ALL, Reader, decode_reader
+from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Reader, decode_reader
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.features import FeatureReader
 from rocketnpu.emulator.float_stages import FloatPipeline
@@ -26,11 +26,12 @@ from rocketnpu.emulator.lut import LutMemory
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import Bytes, Memory, Region
 from rocketnpu.emulator.pipeline import Pipeline
-from rocketnpu.emulator.precision import DTYPES, INT8
+from rocketnpu.emulator.precision import DTYPES
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.tiles import Tile, output_tiles
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
+from rocketnpu.hw.codes import INT8, USE_ALL
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
 

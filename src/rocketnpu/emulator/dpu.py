@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.faults import never_completes, unsupported
 from rocketnpu.emulator.lut import LutMemory, table_of
 from rocketnpu.emulator.memory import ATOM, Bytes, Region
-from rocketnpu.emulator.precision import DTYPES, FP16, FP32, INT8, INT16, INT32, precision
+from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.stages import (
     Add,
     Clamp,
@@ -27,6 +27,7 @@ from rocketnpu.emulator.stages import (
     scalar,
 )
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw.codes import FP16, FP32, INT8, INT16, INT32
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import CORE, DPU, Register
 

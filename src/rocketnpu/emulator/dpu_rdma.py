@@ -8,8 +8,9 @@ import numpy as np
 
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import ATOM, Bytes, Memory, Region, linear
-from rocketnpu.emulator.precision import DTYPES, FP16, INT8, INT16, INT32, precision
+from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw.codes import FP16, INT8, INT16, INT32, PER_PIXEL, USE_ALL, USE_ALU
 from rocketnpu.hw.layouts import (
     ATOM_BYTES,
     ChannelOperands,
@@ -22,13 +23,8 @@ from rocketnpu.hw.registers import DPU_RDMA, Register
 
 MRDMA, BRDMA, NRDMA, ERDMA = "DPU_RDMA main read", "DPU_RDMA BS read", "DPU_RDMA BN read", "DPU_RDMA EW read"
 
-USE_ALU = 1
-USE_ALL = 7
-"""BRDMA_DATA_USE: dense int32, or 64-byte blocks of ALU, CPEND and MUL operands (hardware/layouts.md)."""
 COMBINE_RESIDUAL = 5
 """COMB_USE of a convolution with a residual operand: MRDMA reads the even planes, ERDMA the odd ones."""
-PER_PIXEL = 1
-"""ERDMA_DATA_MODE: the operand is a whole cube."""
 _WIDTH_CODES = {1: 1, 2: 2, 3: 4}
 """ERDMA_DATA_SIZE: bytes of an element."""
 

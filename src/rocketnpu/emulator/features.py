@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.cna import FEATURE_DMA, Convolution, InputConverter
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import ATOM, Bytes, Memory
-from rocketnpu.emulator.precision import DTYPES, INT8
+from rocketnpu.emulator.precision import DTYPES
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.hw import arithmetic
+from rocketnpu.hw.codes import INT8
 from rocketnpu.hw.layouts import pad_lane_bytes
 from rocketnpu.hw.registers import CNA
 

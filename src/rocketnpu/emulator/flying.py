@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.dpu import WDMA, ChannelValues, decode_output, element_from_memory, integer_steps
-from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, USE_ALL, Planes, Reader, decode_reader
+from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Planes, Reader, decode_reader
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import ATOM, Bytes
 from rocketnpu.emulator.pipeline import Pipeline
-from rocketnpu.emulator.precision import DTYPES, INT8, INT16, INT32, precision
+from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
+from rocketnpu.hw.codes import INT8, INT16, INT32, USE_ALL
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 

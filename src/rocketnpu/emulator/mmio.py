@@ -19,17 +19,16 @@ from rocketnpu.emulator.iommu import Bank, BusFault, Iommu, PhysicalMemory, Tran
 from rocketnpu.emulator.machine import Task
 from rocketnpu.emulator.memory import Bytes, Memory
 from rocketnpu.emulator.pc import GROUPED_BLOCKS, RegisterWrites
-from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET
+from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET
 from rocketnpu.emulator.workers import Workers
 from rocketnpu.errors import DeviceError, DeviceTimeout, Error
+from rocketnpu.hw.codes import HARDWARE_VERSION
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.registers import CNA, CORE, DDMA, DPU, GLOBAL, PC, SDMA, Register, register_at
 from rocketnpu.hw.registers.iommu import BANK_BYTES, BANK_OFFSETS, IOMMU
 
 WINDOW_BYTES = 0x10000
 """Size of a core's window."""
-VERSION = 0x46495245
-"""VERSION + (VERSION_NUM & 0xffff) on every board; how it splits is not published (hardware/kernels.md) [silicon]."""
 
 _HOLE = range(0x2000, 0x3000)
 """A CPU read here locks the SoC up (hardware/registers.md, Windows) [silicon]."""
@@ -40,7 +39,6 @@ _TASK_STATUS_AT_INTERRUPT = 0xF000
 _CORE_NUMBER_SHIFT = 28
 """S_POINTER of CNA and CORE carries the core's number from this bit on (hardware/regcmd.md) [mesa, vendor]."""
 
-_S_POINTER_OFFSET = 0x4
 _BLOCK_OF = {register: block for block in GROUPED_BLOCKS for register in block}
 _PLAIN_BLOCKS = (PC, DDMA, SDMA, GLOBAL)
 _STARTS_BLOCKS = frozenset({register for register in _BLOCK_OF if register.offset % 0x1000 == FIRST_GROUPED_OFFSET}) | {
@@ -173,7 +171,7 @@ class NpuCore:
         self._core = Core(self.number, Memory(self._memory.array, self._iommu), execution.workers, execution.decoded)
         self._plain = {register.offset: register.reset for block in _PLAIN_BLOCKS for register in block}
         self._plain[PC.OPERATION_ENABLE.offset] = PC.OPERATION_ENABLE.reset
-        self._plain[PC.VERSION.offset] = VERSION
+        self._plain[PC.VERSION.offset] = HARDWARE_VERSION
         self._plain[PC.INTERRUPT_MASK.offset] = _INTERRUPT_BITS
         self._pointers: dict[Register, int] = {}
         self._raw = 0
@@ -198,7 +196,7 @@ class NpuCore:
         block = _BLOCK_OF.get(register)
         if block is None:
             return self._plain[register.offset] & _mask(register, "RO", "RW")
-        if register.offset - block.base == _S_POINTER_OFFSET:
+        if register.offset - block.base == S_POINTER_OFFSET:
             return self._core.groups[block].read_pointer()
         return self._core.groups[block].word(register) & _mask(register, "RO", "RW")
 
@@ -230,7 +228,7 @@ class NpuCore:
             _LOG.warning("core %d: %s written by the CPU without slave mode (PC_SEL)", self.number, register)
         block = _BLOCK_OF[register]
         groups = self._core.groups[block]
-        if register.offset - block.base == _S_POINTER_OFFSET:
+        if register.offset - block.base == S_POINTER_OFFSET:
             self._pointers[register] = value
             try:
                 groups.write_pointer(value)

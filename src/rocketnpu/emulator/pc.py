@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.emulator.faults import never_completes, unsupported
 from rocketnpu.emulator.memory import Memory, linear
-from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, RegisterWords, group_words
+from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET, RegisterWords, group_words
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, Block, Register, register_of
@@ -24,7 +24,6 @@ GROUPED_BLOCKS = (CNA, CORE, DPU, DPU_RDMA, PPU, PPU_RDMA)
 """The blocks with two register groups."""
 
 _BLOCK_OF_TARGET = {block.target: block for block in GROUPED_BLOCKS if block.target is not None}
-_S_POINTER_OFFSET = 0x4
 _WINDOW_BYTES = 0x1000
 """Every block has 4 KiB of offsets (hardware/registers.md, Windows)."""
 _LIST_CACHE_ENTRIES = 4096
@@ -138,7 +137,7 @@ def parse(words: regcmd.Words) -> CommandList:
 
 def _register_write(builder: _Builder, block: Block, register: Register, number: int, value: int) -> None:
     index = register.offset - block.base
-    if index == _S_POINTER_OFFSET:
+    if index == S_POINTER_OFFSET:
         builder.flush(block)
         builder.operations.append(PointerWrite(block, value))
     elif register is DPU.LUT_ACCESS_CFG:
@@ -213,7 +212,7 @@ class RegisterGroups:
 
 
 def _pointer_name(block: Block) -> str:
-    return next(register.name for register in block if register.offset - block.base == _S_POINTER_OFFSET)
+    return next(register.name for register in block if register.offset - block.base == S_POINTER_OFFSET)
 
 
 class CommandFetcher:

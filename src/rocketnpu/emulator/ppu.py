@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import Bytes, Region
-from rocketnpu.emulator.precision import DTYPES, FP16, INT8, precision
+from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.hw import arithmetic
+from rocketnpu.hw.codes import FP16, INT8
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import PPU, PPU_RDMA
 

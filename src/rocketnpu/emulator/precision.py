@@ -8,9 +8,8 @@ import numpy as np
 
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw.codes import FP16, FP32, INT8, INT16, INT32
 from rocketnpu.hw.registers import Register
-
-INT8, INT16, FP16, INT32, FP32 = 0, 1, 2, 4, 5
 
 DTYPES: dict[int, np.dtype[Any]] = {
     INT8: np.dtype(np.int8),

@@ -14,6 +14,8 @@ RegisterWords = NDArray[np.uint32]
 """The words of one block's register group, indexed by (offset - base) / 4."""
 
 
+S_POINTER_OFFSET = 0x4
+"""Where a block with two register groups has its S_POINTER, from the block's base."""
 FIRST_GROUPED_OFFSET = 0x8
 """OPERATION_ENABLE and everything after it exists once per group (hardware/registers.md, S_POINTER)."""
 

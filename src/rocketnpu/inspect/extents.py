@@ -14,6 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
+from rocketnpu.hw.codes import (
+    ARGB_BASE,
+    BF16,
+    FP16,
+    FP32,
+    INT4,
+    INT8,
+    INT16,
+    INT32,
+    PER_CHANNEL,
+    PER_PIXEL,
+    ROWS_PER_LINE_GROUP,
+    TF32,
+    USE_ALL,
+    USE_ALU,
+    USE_MUL,
+)
 from rocketnpu.hw.layouts import ATOM_BYTES, channel_operand_bytes
 from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PPU, PPU_RDMA, Register
 from rocketnpu.hw.rules import RegisterTask
@@ -24,22 +41,14 @@ Role: TypeAlias = Literal["features", "weights", "operands", "element", "output"
 
 CONSTANT_ROLES: tuple[Role, ...] = ("weights", "operands")
 
-ELEMENT_BITS = {0: 8, 1: 16, 2: 16, 3: 16, 4: 32, 5: 32, 6: 4}
+ELEMENT_BITS = {INT8: 8, INT16: 16, FP16: 16, BF16: 16, INT32: 32, FP32: 32, INT4: 4}
 """By the precision codes of DPU and DPU_RDMA (hardware/registers.md)."""
-CONVOLUTION_BITS = {0: 8, 1: 16, 2: 16, 3: 16, 6: 4, 7: 32}
+CONVOLUTION_BITS = {INT8: 8, INT16: 16, FP16: 16, BF16: 16, INT4: 4, TF32: 32}
 """By the precision codes of CNA and CORE."""
 WIDTH_BITS = {0: 4, 1: 8, 2: 16, 3: 32}
 """By the width codes of PPU_RDMA.IN_PRECISION and ERDMA_DATA_SIZE."""
-ARGB_BASE = 7
-"""ARGB_IN is 7 + channels (hardware/layouts.md, First layer)."""
-ROWS_PER_LINE_GROUP = 4
-"""LINE_STRIDE counts four rows unless GROUP_LINE_OFF is set (hardware/layouts.md, Feature cube)."""
 TO_MEMORY = 2
 """The bit of OUTPUT_MODE that sends the DPU's result to memory."""
-BIAS, BIAS_OW_MUL, MULTIPLIERS = 1, 7, 4
-"""BRDMA_DATA_USE and NRDMA_DATA_USE with a known layout (hardware/layouts.md, Per-channel operands)."""
-PER_CHANNEL, PER_PIXEL = 0, 1
-"""ERDMA_DATA_MODE."""
 
 Starts: TypeAlias = NDArray[np.int64]
 
@@ -180,10 +189,10 @@ def _dpu_reads(task: RegisterTask) -> Iterator[Access]:
         yield Access("element", r.RDMA_SRC_BASE_ADDR, _steps(-(-planes // 2), even), 1, 0, run)
         yield Access("element", r.RDMA_EW_BASE_ADDR, _steps(planes // 2, odd), 1, 0, run)
     use = _get(task, r.RDMA_BRDMA_CFG, "BRDMA_DATA_USE")
-    if use in (BIAS, BIAS_OW_MUL):
-        size = 4 * channels if use == BIAS else channel_operand_bytes(channels)
+    if use in (USE_ALU, USE_ALL):
+        size = 4 * channels if use == USE_ALU else channel_operand_bytes(channels)
         yield _linear("operands", r.RDMA_BS_BASE_ADDR, size)
-    if _get(task, r.RDMA_NRDMA_CFG, "NRDMA_DATA_USE") == MULTIPLIERS:
+    if _get(task, r.RDMA_NRDMA_CFG, "NRDMA_DATA_USE") == USE_MUL:
         yield _linear("operands", r.RDMA_BN_BASE_ADDR, 2 * channels)
 
 

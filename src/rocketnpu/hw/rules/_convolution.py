@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocketnpu.hw import cbuf, limits
+from rocketnpu.hw.codes import ARGB_BASE, BF16, DEPTHWISE, DIRECT, FP16, INT4, INT8, INT16, TF32
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
-from rocketnpu.hw.rules._model import BF16, DEPTHWISE, DIRECT, FP16, INT4, INT8, INT16, RegisterTask, Rule
+from rocketnpu.hw.rules._model import RegisterTask, Rule
 
-_TF32 = 7
 _CHANNEL_GROUPS = {
     (DIRECT, INT8): limits.DIRECT_OUTPUT_GROUP,
     (DIRECT, INT16): limits.DIRECT_OUTPUT_GROUP_16_BIT,
     (DIRECT, FP16): limits.DIRECT_OUTPUT_GROUP_16_BIT,
     (DIRECT, INT4): 64,
-    (DIRECT, _TF32): 16,
+    (DIRECT, TF32): 16,
     (DEPTHWISE, INT8): limits.DEPTHWISE_GROUP,
     (DEPTHWISE, FP16): limits.DEPTHWISE_GROUP_16_BIT,
 }
 """Output channels of one pass, by mode and precision (hardware/README.md, Constants). Others are not known."""
 
-_ELEMENT_BYTES = {INT8: 1, INT16: 2, FP16: 2, BF16: 2, _TF32: 4}
-
-_ARGB_BASE = 7
-"""ARGB_IN is 7 + channels (hardware/registers.md, CNA)."""
+_ELEMENT_BYTES = {INT8: 1, INT16: 2, FP16: 2, BF16: 2, TF32: 4}
 
 _DECONVOLUTION_PAD_END = 12
 """First pad that gave wrong results at stride 2 (hardware/convolution.md, Transposed convolution)."""
@@ -40,7 +37,7 @@ def _precision(task: RegisterTask) -> int:
 def _dense_channels(task: RegisterTask) -> int:
     """Channels of a dense (ARGB) input, 0 for a feature cube."""
     code = task.get(CNA.CONV_CON1, "ARGB_IN")
-    return code - _ARGB_BASE if code else 0
+    return code - ARGB_BASE if code else 0
 
 
 def _data_banks(task: RegisterTask) -> int | None:
@@ -272,7 +269,7 @@ def dense_input_has_one_to_four_channels(task: RegisterTask) -> Iterator[str]:
     """
     channels = _dense_channels(task)
     if channels and channels not in cbuf.IMAGE_PIXEL_BYTES:
-        yield f"ARGB_IN {channels + _ARGB_BASE} stands for {channels} channels"
+        yield f"ARGB_IN {channels + ARGB_BASE} stands for {channels} channels"
     nonalign, single = task.get(CNA.CONV_CON1, "NONALIGN_DMA"), task.get(CNA.CONV_CON1, "GROUP_LINE_OFF")
     if channels and not (nonalign and single):
         yield f"dense input with NONALIGN_DMA {nonalign}, GROUP_LINE_OFF {single}"

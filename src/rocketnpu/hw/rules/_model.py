@@ -12,19 +12,6 @@ from rocketnpu.hw.registers import Block, Register, register_of
 Effect: TypeAlias = Literal["hang", "corrupt", "illegal"]
 """hang: the task never completes; corrupt: it completes with wrong bytes; illegal: outside what anyone has run."""
 
-INT8 = 0
-INT16 = 1
-FP16 = 2
-BF16 = 3
-INT32 = 4
-FP32 = 5
-INT4 = 6
-"""Precision codes of DPU and DPU_RDMA; CNA and CORE share them and have 7 for tf32 (hardware/registers.md)."""
-
-DIRECT = 0
-DEPTHWISE = 3
-"""Codes of CONV_MODE (hardware/registers.md)."""
-
 
 @dataclass(frozen=True)
 class RegisterTask:

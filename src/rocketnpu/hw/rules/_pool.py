@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from rocketnpu.errors import Error
 from rocketnpu.hw import limits
+from rocketnpu.hw.codes import FP16, INT8
 from rocketnpu.hw.registers import PPU, PPU_RDMA
-from rocketnpu.hw.rules._model import FP16, INT8, RegisterTask, Rule
+from rocketnpu.hw.rules._model import RegisterTask, Rule
 
 _METHOD_AVERAGE = 0
 _METHODS = {0: "average", 1: "max", 2: "min"}

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocketnpu.hw import limits
+from rocketnpu.hw.codes import (
+    DEPTHWISE,
+    DIRECT,
+    FP16,
+    FP32,
+    INT4,
+    INT8,
+    INT16,
+    INT32,
+    USE_ALL,
+    USE_ALU,
+    USE_CPEND,
+    USE_MUL,
+)
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
-from rocketnpu.hw.rules._model import DEPTHWISE, DIRECT, FP16, FP32, INT4, INT8, INT16, INT32, RegisterTask, Rule
+from rocketnpu.hw.rules._model import RegisterTask, Rule
 
 _SIZE_E = {
     (DIRECT, INT8, INT8): 1,
@@ -23,12 +37,10 @@ _SIZE_E = {
 
 _OUT_SHIFT = 63
 """6 bits are effective (hardware/dpu.md, OUT_CVT)."""
-_BRDMA_USES = (0, 1, 7)
+_BRDMA_USES = (0, USE_ALU, USE_ALL)
 """Known layouts: off, dense int32, blocks of bias, OW, multiplier (hardware/layouts.md, Per-channel operands)."""
-_NRDMA_USES = (0, 4)
+_NRDMA_USES = (0, USE_MUL)
 """Known layouts: off, dense int16 multipliers (same place)."""
-_USE_ALU, _USE_CPEND, _USE_MUL = 1, 2, 4
-"""Bits of BRDMA_DATA_USE and NRDMA_DATA_USE."""
 _LAST_EW_ALGORITHM = 8
 _LAST_EW_DATA_MODE = 2
 """Highest documented codes (hardware/registers.csv, DPU.EW_CFG)."""
@@ -199,15 +211,15 @@ def bs_operands_are_read(task: RegisterTask) -> Iterator[str]:
     for used, bit, name in (
         (
             active and not task.get(DPU.BS_CFG, "BS_ALU_BYPASS") and task.get(DPU.BS_CFG, "BS_ALU_SRC"),
-            _USE_ALU,
+            USE_ALU,
             "BS_ALU_SRC",
         ),
         (
             active and not task.get(DPU.BS_CFG, "BS_MUL_BYPASS") and task.get(DPU.BS_MUL_CFG, "BS_MUL_SRC"),
-            _USE_MUL,
+            USE_MUL,
             "BS_MUL_SRC",
         ),
-        (not task.get(DPU.BS_OW_CFG, "OD_BYPASS") and task.get(DPU.BS_OW_CFG, "OW_SRC"), _USE_CPEND, "OW_SRC"),
+        (not task.get(DPU.BS_OW_CFG, "OD_BYPASS") and task.get(DPU.BS_OW_CFG, "OW_SRC"), USE_CPEND, "OW_SRC"),
     ):
         if used and not use & bit:
             yield f"{name} is 1 but BRDMA_DATA_USE {use} does not read the operand"
@@ -233,14 +245,14 @@ def bn_operands_are_read(task: RegisterTask) -> Iterator[str]:
         active
         and not task.get(DPU.BN_CFG, "BN_MUL_BYPASS")
         and task.get(DPU.BN_MUL_CFG, "BN_MUL_SRC")
-        and not use & _USE_MUL
+        and not use & USE_MUL
     ):
         yield f"BN_MUL_SRC is 1 but NRDMA_DATA_USE {use} does not read the operand"
     if (
         active
         and not task.get(DPU.BN_CFG, "BN_ALU_BYPASS")
         and task.get(DPU.BN_CFG, "BN_ALU_SRC")
-        and not use & _USE_ALU
+        and not use & USE_ALU
     ):
         yield f"BN_ALU_SRC is 1 but NRDMA_DATA_USE {use} does not read the operand"
 

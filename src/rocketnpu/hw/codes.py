@@ -1,0 +1,36 @@
+"""Values of register fields that stand for something: precisions, modes, uses of operands (hardware/registers.md)."""
+
+from __future__ import annotations
+
+INT8 = 0
+INT16 = 1
+FP16 = 2
+BF16 = 3
+INT32 = 4
+FP32 = 5
+INT4 = 6
+"""Precisions of DPU and DPU_RDMA; CNA and CORE share them and have TF32."""
+TF32 = 7
+
+HARDWARE_VERSION = 0x46495245
+"""VERSION + (VERSION_NUM & 0xffff) of every core: FIRE in ASCII; the parts are not published (hardware/kernels.md)."""
+
+DIRECT = 0
+DEPTHWISE = 3
+"""CONV_MODE."""
+
+ARGB_BASE = 7
+"""ARGB_IN is 7 + channels (hardware/layouts.md, First layer)."""
+ROWS_PER_LINE_GROUP = 4
+"""LINE_STRIDE counts four rows unless GROUP_LINE_OFF is set (hardware/layouts.md, Feature cube)."""
+
+USE_ALU = 1
+USE_CPEND = 2
+USE_MUL = 4
+"""Bits of BRDMA_DATA_USE and NRDMA_DATA_USE (hardware/layouts.md, Per-channel operands)."""
+USE_ALL = USE_ALU | USE_CPEND | USE_MUL
+"""Blocks of ALU, CPEND and MUL operands; USE_ALU alone is dense int32, USE_MUL alone dense int16."""
+
+PER_CHANNEL = 0
+PER_PIXEL = 1
+"""ERDMA_DATA_MODE: one operand for each channel, or a whole cube."""
