@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -261,7 +262,9 @@ class Session:
     def _run_on_npu(self, lane: Lane, steps: Sequence[NpuStep], values: Arrays, extra: Collection[str]) -> None:
         """Run consecutive steps; those that make a tensor of `extra` end a submission, so that it can be read."""
         made = {name for step in steps for name in step.outputs}
-        for name in dict.fromkeys(name for step in steps for name in step.inputs if name not in made):
+        read = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
+        # A tensor may lie inside another one, and share its last atoms: the larger one is written last.
+        for name in sorted(read, key=lambda name: math.prod(self._entries[name].shape)):
             if name in values:  # else an earlier run of steps left it on the device
                 lane.loaded.write(name, check_input(_tensor(self._entries[name]), values[name]))
         for part in _split_after(steps, extra):
