@@ -1,4 +1,4 @@
-"""The names that users build on (the product's contract of the public API)."""
+"""The names that users build on (docs/api.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model() -> tuple[bytes, list[np.ndarray]]:
 
 def test_the_public_names_exist() -> None:
     names = {"Program", "Session", "Device", "Emulator", "Error", "ModelError", "CompileError", "DeviceError"}
-    names |= {"DeviceTimeout", "assemble", "compile", "devices", "disassemble", "load"}
+    names |= {"DeviceTimeout", "Interpreter", "assemble", "compile", "devices", "disassemble", "load"}
     assert names <= set(rn.__all__)
     assert all(getattr(rn, name).__doc__ for name in rn.__all__), "a public name has no docstring"
 
@@ -29,7 +29,7 @@ def test_every_error_is_an_error_of_the_package(kind: type[Exception]) -> None:
     assert issubclass(kind, rn.Error)
 
 
-def test_signatures_are_those_of_the_contract() -> None:
+def test_signatures_are_the_documented_ones() -> None:
     assert list(inspect.signature(rn.compile).parameters)[:1] == ["model"]
     assert {"cores", "keep"} <= set(inspect.signature(rn.compile).parameters)
     assert list(inspect.signature(rn.Session).parameters)[:2] == ["model", "device"]

@@ -61,11 +61,6 @@ def prepare(folder: Path) -> dict[str, str]:
     return versions
 
 
-def is_prepared(folder: Path) -> bool:
-    """Whether `prepare` has been run."""
-    return (folder / READY).exists()
-
-
 def command(folder: Path, models: Sequence[str]) -> list[str]:
     """What runs the guest program on models; see foreign_client_guest.py."""
     root = folder / "root"

@@ -1,7 +1,7 @@
 """What it means to agree with the tensors that the vendor's simulator recorded.
 
 That simulator works in float, so single bytes may round the other way: within 1, and few of them. The bounds are the
-counts that the formulas of hardware/dpu.md reach, with a little room (hardware/README.md, How this dossier was tested).
+counts that the formulas of hardware/dpu.md reach, with a little room (hardware/README.md, last section).
 """
 
 from __future__ import annotations

@@ -107,14 +107,14 @@ HEADER_NAMES: dict[type[ctypes.Structure], str] = {
 
 
 @pytest.mark.parametrize(("code", "expected"), REQUESTS.items(), ids=[f"{code:#x}" for code in REQUESTS.values()])
-def test_request_codes_are_those_of_the_dossier(code: int, expected: int) -> None:
+def test_request_codes_are_the_documented_ones(code: int, expected: int) -> None:
     assert f"{code:#x}" == f"{expected:#x}"
 
 
 @pytest.mark.parametrize(
     "struct", OFFSETS, ids=lambda struct: f"{struct.__module__.rpartition('.')[2]}.{struct.__name__}"
 )
-def test_structs_have_the_sizes_and_offsets_of_the_dossier(struct: type[ctypes.Structure]) -> None:
+def test_structs_have_the_documented_sizes_and_offsets(struct: type[ctypes.Structure]) -> None:
     found = (ctypes.sizeof(struct), {field[0]: getattr(struct, field[0]).offset for field in struct._fields_})
     assert found == OFFSETS[struct]
 

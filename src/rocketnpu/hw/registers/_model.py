@@ -11,8 +11,6 @@ from rocketnpu.errors import CompileError
 
 Access: TypeAlias = Literal["RO", "RW", "WO", "W1C"]
 
-WORD_BITS = 32
-
 
 @dataclass(frozen=True, eq=False)
 class Field:
