@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -69,6 +70,7 @@ class KernelDevice(Device, Generic[Prepared]):
                     "smaller model"
                 )
             if block.address + block.memory.size > ADDRESS_END:
+                self._pool.give(block)
                 raise DeviceError(
                     f"{self.node}: the kernel gave address {block.address:#x} for {block.memory.size} bytes; the "
                     "NPU's registers hold 32 bits: free memory that other sessions hold"
@@ -83,10 +85,11 @@ class KernelDevice(Device, Generic[Prepared]):
         with self._lock:
             if buffer not in self._blocks:
                 return  # the device is closed
-            for parts in [parts for parts in self._prepared if buffer in _touched(parts[0][0][0])]:
-                self._discard(self._prepared.pop(parts))
             self._dirty.pop(buffer, None)
             self._pool.give(self._blocks.pop(buffer))
+            with ExitStack() as ends:  # all of them, even if one fails
+                for parts in [parts for parts in self._prepared if buffer in _touched(parts[0][0][0])]:
+                    ends.callback(self._discard, self._prepared.pop(parts))
 
     def host_writes(self, buffer: Buffer, start: int, stop: int) -> None:
         """See Device. The bytes are flushed by the next submission that touches the buffer."""

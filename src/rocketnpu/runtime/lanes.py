@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from rocketnpu.errors import DeviceError
@@ -68,15 +68,16 @@ class Lanes:
                 self._changed.wait()
             self._full = True
             self._free.clear()
-        if keep_first_device:
-            for lane in self._lanes[:: len(self._devices)]:
-                lane.loaded.release()
-            for buffer in self._first_loads[0].constants.values():
-                self._devices[0].release(buffer)
-        for device in self._devices[keep_first_device:]:
-            device.close()
-        self._lanes.clear()
-        self._first_loads.clear()
+        with ExitStack() as ends:  # all of them, even if one fails
+            ends.callback(self._first_loads.clear)
+            ends.callback(self._lanes.clear)
+            for device in self._devices[keep_first_device:]:
+                ends.callback(device.close)
+            if keep_first_device:
+                for buffer in self._first_loads[0].constants.values():
+                    ends.callback(self._devices[0].release, buffer)
+                for lane in self._lanes[:: len(self._devices)]:
+                    ends.callback(lane.loaded.release)
 
     def _grow(self) -> bool:
         """Add a lane if the device allows one; without memory for it, the lanes there are have to do."""

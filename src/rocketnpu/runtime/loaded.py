@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,11 @@ class LoadedProgram:
         self._program = program
         self._cores = cores
         shared = _constant_segments(program)
+        made = _all_filled(device, [item for item in program.segments if item.name not in (constants or {})])
         self.constants: Mapping[str, Buffer] = constants or {
-            segment.name: _filled(device, segment) for segment in program.segments if segment.name in shared
+            name: buffer for name, buffer in made.items() if name in shared
         }
-        self._own = {
-            segment.name: _filled(device, segment) for segment in program.segments if segment.name not in shared
-        }
+        self._own = {name: buffer for name, buffer in made.items() if name not in shared}
         self._buffers = {**self.constants, **self._own}
         _relocate(program, self._buffers)
         self._launches = self._make_launches()
@@ -76,8 +76,9 @@ class LoadedProgram:
     def release(self) -> None:
         """Give the buffers of this load alone back to the device."""
         self._ports.clear()
-        for buffer in self._own.values():
-            self._device.release(buffer)
+        with ExitStack() as ends:  # all of them, even if one fails
+            for buffer in self._own.values():
+                ends.callback(self._device.release, buffer)
 
     def _make_parts(self, steps: Sequence[NpuStep]) -> tuple[Part, ...]:
         merged = _merged(part for step in steps for part in self._step_parts(step))
@@ -119,6 +120,19 @@ def _constant_segments(program: Program) -> set[str]:
         item.segment for item in program.relocations if regcmd.decode(int(words[item.word])).offset in DESTINATIONS
     }
     return filled.keys() - written - {COMMANDS}
+
+
+def _all_filled(device: Device, segments: Sequence[Segment]) -> dict[str, Buffer]:
+    """Buffers with the segments' content by name; none is kept when one of them cannot be had."""
+    buffers: dict[str, Buffer] = {}
+    try:
+        for segment in segments:
+            buffers[segment.name] = _filled(device, segment)
+    except DeviceError:
+        for buffer in buffers.values():
+            device.release(buffer)
+        raise
+    return buffers
 
 
 def _filled(device: Device, segment: Segment) -> Buffer:

@@ -90,11 +90,19 @@ class RknpuDevice(KernelDevice[_Submission]):
         if self._node.request(rknpu.MEM_CREATE, answer, f"{size_bytes} bytes", expected=(errno.ENOMEM,)):
             return None
         place = rknpu.MemMap(handle=answer.handle)
-        self._node.request(rknpu.MEM_MAP, place)
-        return Block(answer.dma_addr, self._node.map(size_bytes, place.offset), answer.handle, answer.obj_addr)
+        try:
+            self._node.request(rknpu.MEM_MAP, place)
+            memory = self._node.map(size_bytes, place.offset)
+        except DeviceError:
+            self._destroy_object(answer.handle, answer.obj_addr)
+            raise
+        return Block(answer.dma_addr, memory, answer.handle, answer.obj_addr)
 
     def _destroy(self, block: Block) -> None:
-        argument = rknpu.MemDestroy(handle=block.handle, obj_addr=block.kernel_object)
+        self._destroy_object(block.handle, block.kernel_object)
+
+    def _destroy_object(self, handle: int, kernel_object: int) -> None:
+        argument = rknpu.MemDestroy(handle=handle, obj_addr=kernel_object)
         self._node.request(rknpu.MEM_DESTROY, argument, expected=(errno.ENODEV,))
 
     def _flush(self, block: Block, start: int, stop: int) -> None:

@@ -126,10 +126,18 @@ class RocketDevice(KernelDevice[_Job]):
         answer = rocket.CreateBo(size=size_bytes)
         if self._node.request(rocket.CREATE_BO, answer, f"{size_bytes} bytes", expected=(errno.ENOMEM,)):
             return None
-        return Block(answer.dma_address, self._node.map(size_bytes, answer.offset), answer.handle)
+        try:
+            memory = self._node.map(size_bytes, answer.offset)
+        except DeviceError:
+            self._close_handle(answer.handle)
+            raise
+        return Block(answer.dma_address, memory, answer.handle)
 
     def _destroy(self, block: Block) -> None:
-        self._node.request(drm.GEM_CLOSE, drm.GemClose(handle=block.handle), expected=(errno.ENODEV,))
+        self._close_handle(block.handle)
+
+    def _close_handle(self, handle: int) -> None:
+        self._node.request(drm.GEM_CLOSE, drm.GemClose(handle=handle), expected=(errno.ENODEV,))
 
     def _flush(self, block: Block, start: int, stop: int) -> None:
         self._node.request(rocket.FINI_BO, rocket.FiniBo(handle=block.handle), f"for bytes {start} to {stop}")

@@ -1,0 +1,151 @@
+"""`python -m benchmarks.kernel_endurance FOLDER`: many inferences in threads and processes on one virtual kernel.
+
+FOLDER holds a stored `Case`. Answers must be right, and nothing may grow: neither what the clients hold (memory,
+address space, descriptors) nor what the kernel holds for them. Exit code 1 if something does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import DRIVERS, Case, Row
+from rocketnpu.virtual.preload import run
+from rocketnpu.virtual.system import System
+
+INFERENCES = 10_000
+PROCESSES, THREADS = 2, 4
+GENERATIONS = 25
+"""Sessions of a process, one after the other; every other one on a device that stays open."""
+
+WARM_UP = 0.4
+"""Share of the generations after which a process has what it needs: allocators keep what was freed once."""
+
+ALLOWED_BYTES = {"memory": 2 << 20, "address space": 2 << 20}
+"""Of growth afterwards: an allocator's arenas and a thread's stack come and go. One lost buffer a session is more."""
+
+HELD = ("files", "buffers", "mappings")
+
+
+@dataclass
+class _Watch:
+    """What the kernel holds, sampled while clients run."""
+
+    system: System
+    samples: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def sample(self) -> dict[str, int]:
+        """The figures of this moment."""
+        counters = self.system.counters
+        held = {name: counters.get(name, 0) for name in HELD}
+        return {**held, "board memory": self.system.board.pages.used_bytes}
+
+    def work(self) -> None:
+        """Sample until the end."""
+        while not self.ended.wait(0.05):
+            self.samples.append(self.sample())
+
+
+def endurance(case: Case, driver: str, inferences: int = INFERENCES, generations: int = GENERATIONS) -> Iterator[Row]:
+    """Rows: answers, what the clients hold, what the kernel holds."""
+    with tempfile.TemporaryDirectory() as name:
+        case.save(Path(name))
+        runs = -(-inferences // (PROCESSES * THREADS * generations))
+        yield from _run(Path(name), driver, generations, runs)
+
+
+def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Row]:
+    system = System(driver)
+    watch = _Watch(system)
+    before = watch.sample()
+    sampler = threading.Thread(target=watch.work)
+    sampler.start()
+    start = time.monotonic()
+    try:
+        reports = _clients(system, folder, driver, generations, runs)
+        seconds = time.monotonic() - start
+    finally:
+        watch.ended.set()
+        sampler.join()
+    after = watch.sample()
+    system.stop()
+    done = sum(report["inferences"] for report in reports)
+    wrong = sum(report["wrong"] for report in reports)
+    yield Row(
+        f"endurance, {PROCESSES} processes of {THREADS} threads: {driver}",
+        f"{done - wrong} of {done} right, {seconds:.0f} s",
+        "all right",
+        not wrong,
+    )
+    for what in reports[0]["samples"][0]:
+        growth = max(_growth([sample[what] for sample in report["samples"]]) for report in reports)
+        allowed = ALLOWED_BYTES.get(what, 0)
+        unit = " B" if what in ALLOWED_BYTES else ""
+        last = max(report["samples"][-1][what] for report in reports)
+        yield Row(
+            f"endurance, growth of the clients' {what}: {driver}",
+            f"{growth:+d}{unit} of {last}{unit}",
+            f"<= {allowed}{unit}",
+            growth <= allowed,
+        )
+    growths = {what: _growth([sample[what] for sample in watch.samples]) for what in before}
+    yield Row(
+        f"endurance, growth of what the kernel holds: {driver}",
+        ", ".join(f"{growth:+d} {what}" for what, growth in growths.items()),
+        "<= 0",
+        max(growths.values()) <= 0,
+    )
+    yield Row(
+        f"endurance, left in the kernel: {driver}",
+        ", ".join(f"{after[what] - before[what]} {what}" for what in before),
+        "0",
+        after == before,
+    )
+
+
+def _growth(samples: list[int]) -> int:
+    """The most of the last samples less the most of those before, the warm-up included."""
+    middle = max(1, round(WARM_UP * len(samples)))
+    return max(samples[middle:]) - max(samples[:middle])
+
+
+def _clients(system: System, folder: Path, driver: str, generations: int, runs: int) -> list[dict[str, Any]]:
+    """What all processes report; they run at the same time."""
+    outputs = [folder / f"report{number}.json" for number in range(PROCESSES)]
+    numbers = [str(number) for number in (generations, THREADS, runs)]
+    client = [sys.executable, "-m", "benchmarks.kernel_client", "endure", driver, str(folder), *numbers]
+    threads = [threading.Thread(target=run, args=(system, [*client, str(output)])) for output in outputs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [json.loads(output.read_text()) for output in outputs]
+
+
+def main() -> int:
+    """Print the rows; the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel_endurance", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--driver", choices=DRIVERS, required=True)
+    parser.add_argument("--inferences", type=int, default=INFERENCES)
+    parser.add_argument("--generations", type=int, default=GENERATIONS)
+    arguments = parser.parse_args()
+    case = Case.load(arguments.folder)
+    missed = 0
+    for row in endurance(case, arguments.driver, arguments.inferences, arguments.generations):
+        print(row, flush=True)
+        missed += not row.met
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
