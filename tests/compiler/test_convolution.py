@@ -218,3 +218,21 @@ def test_any_convolution(
         per_channel="channel" in kind,
     )
     run_on_npu(model, y)
+
+
+@pytest.mark.parametrize("rate", [16, 18, 31])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_padding_beyond_the_field_is_made_first(rate: int, depthwise: bool) -> None:
+    """The dilated layers of a segmenter's head reach further than the chip pads."""
+    model = ModelBuilder(seed=40)
+    x = model.input((1, 33, 20, 24))
+    y = model.depthwise(x, dilation=rate) if depthwise else model.conv2d(x, 16, dilation=rate)
+    assert_mostly_equal([run_on_npu(model, y)])
+
+
+def test_groups_share_the_padded_input() -> None:
+    model = ModelBuilder(seed=41)
+    weights = model.rng.integers(-127, 128, (64, 3, 3, 16)).astype(np.int8)
+    x = model.input((1, 20, 20, 32))
+    result = run_on_npu(model, model.conv2d(x, 64, dilation=17, weights=weights, weight_grid=Grid(0.002)))
+    assert len(result.program.tasks) == 4

@@ -64,7 +64,11 @@ def tile(conv: Convolution) -> tuple[Tile, ...]:
         if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
             unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
             continue
-        tiles = tuple(_tiles(conv, split))
+        try:
+            tiles = tuple(_tiles(conv, split))
+        except ConstraintError as constraint:
+            unmet = str(constraint)
+            continue
         cost = sum(_tile_cost_bytes(conv, part) for part in tiles)
         if cost < best_cost:
             best, best_cost = tiles, cost

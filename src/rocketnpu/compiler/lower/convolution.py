@@ -24,6 +24,7 @@ from rocketnpu.compiler.lower.grids import (
     rounding_of,
     zero_point_of,
 )
+from rocketnpu.compiler.lower.padding import with_legal_padding
 from rocketnpu.compiler.lowered import (
     ATOM_CHANNELS,
     Convolution,
@@ -89,7 +90,8 @@ def lower_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
     assert found.weights is not None
     assert isinstance(op.options, ConvOptions)
     weights, zeros = as_int8(found.weights)
-    whole = _spatial(graph, op, weights, zeros, op.options)
+    *pads, whole = with_legal_padding(_spatial(graph, op, weights, zeros, op.options))
+    yield from pads
     groups = whole.input_shape.channels // weights.shape[3]
     yield from [whole] if groups == 1 else _grouped(whole, groups)
 
@@ -101,7 +103,8 @@ def lower_depthwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
     assert isinstance(op.options, ConvOptions)
     stored, zeros = as_int8(found.weights)
     weights = np.ascontiguousarray(stored.transpose(3, 1, 2, 0))
-    whole = _spatial(graph, op, weights, zeros, op.options)
+    *pads, whole = with_legal_padding(_spatial(graph, op, weights, zeros, op.options))
+    yield from pads
     if weights.shape[0] == whole.input_shape.channels:
         yield replace(whole, depthwise=True)
     else:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from rocketnpu.compiler.constraints import ConstraintError, operands
 from rocketnpu.compiler.lower.grids import activation_bounds, pads_before, zero_point_of
 from rocketnpu.compiler.lower.moves import LOWEST, identity
+from rocketnpu.compiler.lower.padding import pad_in_steps
 from rocketnpu.compiler.lowered import CubeShape, Lowered, Move, cube_shape
 from rocketnpu.hw import limits
 from rocketnpu.ir import Graph, Operator, PoolOptions
@@ -35,7 +36,7 @@ def lower_max_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
         if max(padded.height, padded.width) > limits.MAX_CUBE:
             raise ConstraintError("with its padding the input has at most 8192 rows and columns")
         name = f"{target}#padded"
-        yield identity(found.data.name, name, data, padded, zero_point=LOWEST, origin=(-top, -left))
+        yield from pad_in_steps(found.data.name, name, data, padded, (top, left), LOWEST)
     shifts = [*_shifts(options.filter_h, padded.width), *_shifts(options.filter_w, 1)]
     low, high = activation_bounds(options.activation, found.output)
     strides = (options.stride_h, options.stride_w)

@@ -17,6 +17,7 @@ import numpy as np
 from rocketnpu.compiler.constraints import operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, zero_point_of
 from rocketnpu.compiler.lower.moves import identity, selection
+from rocketnpu.compiler.lower.padding import pad_in_steps
 from rocketnpu.compiler.lowered import (
     ATOM_CHANNELS,
     Alias,
@@ -28,6 +29,7 @@ from rocketnpu.compiler.lowered import (
     cube_shape,
     cube_side,
 )
+from rocketnpu.hw import limits
 from rocketnpu.ir import Graph, Operator, PadOptions, SliceOptions, SplitOptions, Tensor
 
 
@@ -109,13 +111,16 @@ def lower_pad(graph: Graph, op: Operator) -> Iterator[Lowered]:
         return
     if options.value is not None:
         zero = options.value - (SIGN_FLIP if found.output.dtype == np.uint8 else 0)
-    origin = (-top, -left)
     if data.channels == out.channels:
-        yield identity(source, target, data, out, zero_point=zero, origin=origin)
+        yield from pad_in_steps(source, target, data, out, (top, left), zero)
         return
+    if max(top, left) > limits.MAX_CONV_PAD:
+        larger = CubeShape(out.height, out.width, data.channels)
+        yield from pad_in_steps(source, f"{target}#rows", data, larger, (top, left), zero)
+        source, data, top, left = f"{target}#rows", larger, 0, 0
     channels = np.arange(out.channels) - before
     channels[channels >= data.channels] = -1
-    yield selection(source, target, data, out, channels=channels, zero_point=zero, origin=origin)
+    yield selection(source, target, data, out, channels=channels, zero_point=zero, origin=(-top, -left))
 
 
 def _mirrored(
