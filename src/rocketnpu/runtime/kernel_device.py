@@ -34,11 +34,16 @@ Parts: TypeAlias = tuple[tuple[tuple[Launch, ...], ...], ...]
 
 
 class KernelDevice(Device, Generic[Prepared]):
-    """One file descriptor of a driver: safe in threads, whose submissions take turns."""
+    """One file descriptor of a driver: safe in threads. As many submissions as `frames` may be under way.
+
+    The kernel queues them: it starts the second while the first one's thread is still waking up.
+    """
 
     def __init__(self, node: Node):
         self._node = node
         self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._under_way: set[Prepared] = set()
         self._page_zero: Block | None = None
         self._pool = Pool(self._create_above_zero, self._destroy)
         self._blocks: dict[Buffer, Block] = {}
@@ -104,19 +109,30 @@ class KernelDevice(Device, Generic[Prepared]):
         if not key:
             return Timing(0.0, 0.0)
         with self._lock:
-            self._node.check()
             if key not in self._prepared:
                 self._prepared[key] = self._prepare(key)
+            prepared = self._prepared[key]
+            while len(self._under_way) == self.frames or prepared in self._under_way:
+                self._ended.wait()
+            self._node.check()
             for buffer in _touched(key[0][0][0]):
                 if buffer in self._dirty:
                     start, stop = self._dirty.pop(buffer)
                     stop = min(align(stop, CACHE_LINE_BYTES), self._blocks[buffer].memory.size)
                     self._flush(self._blocks[buffer], start // CACHE_LINE_BYTES * CACHE_LINE_BYTES, stop)
-            return self._run(self._prepared[key])
+            self._under_way.add(prepared)
+        try:
+            return self._run(prepared)
+        finally:
+            with self._lock:
+                self._under_way.discard(prepared)
+                self._ended.notify_all()
 
     def close(self) -> None:
-        """See Device; waits for a submission under way in another thread."""
+        """See Device; waits for submissions under way in other threads."""
         with self._lock:
+            while self._under_way:
+                self._ended.wait()
             self._node.close()
             self._prepared.clear()
             self._blocks.clear()
@@ -154,7 +170,7 @@ class KernelDevice(Device, Generic[Prepared]):
 
     @abstractmethod
     def _run(self, prepared: Prepared) -> Timing:
-        """Submit and wait."""
+        """Submit and wait; another submission may do the same at the same time."""
 
 
 def describe_launches(launches: Sequence[Launch]) -> str:
