@@ -18,14 +18,24 @@ from rocketnpu.emulator.memory import Memory, linear
 from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET, RegisterWords, group_words
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, Block, Register, register_of
+from rocketnpu.hw.registers import (
+    BLOCK_BYTES,
+    CNA,
+    CORE,
+    DPU,
+    DPU_RDMA,
+    PC,
+    PPU,
+    PPU_RDMA,
+    Block,
+    Register,
+    register_of,
+)
 
 GROUPED_BLOCKS = (CNA, CORE, DPU, DPU_RDMA, PPU, PPU_RDMA)
 """The blocks with two register groups."""
 
 _BLOCK_OF_TARGET = {block.target: block for block in GROUPED_BLOCKS if block.target is not None}
-_WINDOW_BYTES = 0x1000
-"""Every block has 4 KiB of offsets (hardware/registers.md, Windows)."""
 _LIST_CACHE_ENTRIES = 4096
 _UNIT = "PC command fetch"
 
@@ -128,7 +138,7 @@ def parse(words: regcmd.Words) -> CommandList:
             if register is not None:
                 _register_write(builder, _BLOCK_OF_TARGET[target], register, number, value)
                 written[register] = value
-            elif value or not 0 <= offset - _BLOCK_OF_TARGET[target].base < _WINDOW_BYTES:
+            elif value or not 0 <= offset - _BLOCK_OF_TARGET[target].base < BLOCK_BYTES:
                 raise DeviceError(f"entry {number}: target {target:#06x} has no register at offset {offset:#06x}")
         elif target or offset or value:
             raise DeviceError(f"entry {number}: target {target:#06x}, offset {offset:#06x}: no such entry is known")

@@ -15,6 +15,9 @@ from rocketnpu.hw.registers import BLOCKS, PC, Block, Register
 Words: TypeAlias = NDArray[np.uint64]
 """Command words, shape (n,)."""
 
+WORD_BYTES = 8
+"""Size of an entry."""
+
 EMPTY = 0
 """The entry that does nothing: padding, or a placeholder in the last trailer of a chain."""
 

@@ -10,7 +10,7 @@ from rocketnpu.hw.registers import PC, register_of
 from rocketnpu.inspect.findings import Finding, finding
 from rocketnpu.inspect.memory import TaskMemory, program_memory
 from rocketnpu.inspect.overlaps import overlaps
-from rocketnpu.inspect.view import WORD_BYTES, Place, ProgramView, TaskView
+from rocketnpu.inspect.view import Place, ProgramView, TaskView
 from rocketnpu.program.model import COMMANDS, NpuStep
 
 
@@ -81,7 +81,7 @@ def _chain(program: ProgramView, core: Sequence[int]) -> Iterator[Finding]:
         view, following = program.tasks[first], program.tasks[second]
         trailer = len(view.words) - regcmd.TRAILER_ENTRIES
         base, amounts = (regcmd.decode(word) for word in view.words.tolist()[trailer : trailer + 2])
-        place = Place(COMMANDS, following.task.first_word * WORD_BYTES)
+        place = Place(COMMANDS, following.task.first_word * regcmd.WORD_BYTES)
         leads = register_of(base.target, base.offset) is PC.BASE_ADDRESS and view.relocated.get(trailer) == place
         code = regcmd.length_code(following.task.body_entries)
         if not leads:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rocketnpu.errors import ModelError
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import PC, block_of_target, register_of
+from rocketnpu.hw.registers import BLOCK_BYTES, PC, block_of_target, register_of
 from rocketnpu.program.container import is_container
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment, Task
 from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
@@ -17,9 +17,6 @@ from rocketnpu.runtime.load import load
 from rocketnpu.virtual.record import MAGIC as RECORD_MAGIC
 from rocketnpu.virtual.record import Record
 
-WORD_BYTES = 8
-WINDOW_BYTES = 0x1000
-"""Offsets of one block (hardware/registers.md, Windows)."""
 NO_INTERRUPTS = 0
 """Bare commands don't say which interrupts a driver would wait for."""
 
@@ -44,7 +41,7 @@ def command_program(data: bytes, name: str) -> Program:
     A list ends with its enable entry; entries of zeros after it are padding. Raises ModelError for bytes that are no
     command words, and for a list without an enable entry.
     """
-    if not data or len(data) % WORD_BYTES:
+    if not data or len(data) % regcmd.WORD_BYTES:
         raise ModelError(
             f"{name} is neither .rnpu nor .rknn, and its {len(data)} bytes are no whole number of 64-bit commands; "
             "compile models with `rocketnpu compile` first"
@@ -74,7 +71,7 @@ def _check_command(word: int, number: int, name: str) -> None:
     if register_of(command.target, command.offset) or (command.target == regcmd.MARKER_TARGET and not command.offset):
         return
     block = block_of_target(command.target)
-    if block is None or command.offset % 4 or not 0 <= command.offset - block.base < WINDOW_BYTES:
+    if block is None or command.offset % 4 or not 0 <= command.offset - block.base < BLOCK_BYTES:
         raise ModelError(
             f"{name} is neither .rnpu nor .rknn, and word {number} ({word:#018x}) is no register command; "
             "compile models with `rocketnpu compile` first"

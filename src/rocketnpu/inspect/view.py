@@ -14,8 +14,6 @@ from rocketnpu.hw.rules import RegisterTask, task_of
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Task
 from rocketnpu.rknn import materialise
 
-WORD_BYTES = 8
-
 
 @dataclass(frozen=True)
 class Place:
@@ -97,9 +95,9 @@ def _lists(program: Program) -> list[tuple[regcmd.Words, dict[int, Place]]]:
     lists: list[tuple[regcmd.Words, dict[int, Place]]] = []
     for task in program.tasks:
         end = task.first_word + task.body_entries + regcmd.TRAILER_ENTRIES
-        if not 0 <= task.first_word < end <= len(data) // WORD_BYTES:
+        if not 0 <= task.first_word < end <= len(data) // regcmd.WORD_BYTES:
             raise ModelError(f"task {task.name!r}: its list of words {task.first_word}..{end} is not in the commands")
-        words = np.frombuffer(data, "<u8", end - task.first_word, task.first_word * WORD_BYTES)
+        words = np.frombuffer(data, "<u8", end - task.first_word, task.first_word * regcmd.WORD_BYTES)
         inside = range(task.first_word, end)
         lists.append((words, {word - task.first_word: places[word] for word in inside if word in places}))
     return lists

@@ -9,10 +9,9 @@ import numpy as np
 
 from rocketnpu.errors import ModelError
 from rocketnpu.hw.layouts import ATOM_BYTES
-from rocketnpu.hw.regcmd import TRAILER_ENTRIES
+from rocketnpu.hw.regcmd import TRAILER_ENTRIES, WORD_BYTES
 from rocketnpu.program.model import COMMANDS, Cube, NpuStep, Program, Segment, TensorEntry
 
-WORD_BYTES = 8
 ADDRESS_SPACE_BYTES = 1 << 32
 """Address registers hold 32 bits (hardware/registers.md)."""
 MAX_RANK = 8

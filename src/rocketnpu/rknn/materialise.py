@@ -21,7 +21,6 @@ from rocketnpu.program.model import COMMANDS, NpuStep, Program, Relocation, Segm
 LIST_ALIGNMENT_WORDS = 8
 """Lists start on 64-byte boundaries, as the vendor's do."""
 
-WORD_BYTES = 8
 
 LUT_ACCESS = (DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA)
 """Writing these moves table entries: an inherited value must not be written again, so 0 is, as in full vendor lists
@@ -91,7 +90,7 @@ class _Output:
     def link(self, number: int, successor: int) -> None:
         """Makes the trailer of one task lead to another."""
         task, following = self.tasks[number], self.tasks[successor]
-        end, address = task.first_word + task.body_entries, WORD_BYTES * following.first_word
+        end, address = task.first_word + task.body_entries, regcmd.WORD_BYTES * following.first_word
         self.words[end : end + regcmd.TRAILER_ENTRIES] = regcmd.trailer(
             address, following.body_entries, task.enable_mask, cores=self._multi_core_counts[number] + 1
         )

@@ -19,7 +19,6 @@ from rocketnpu.runtime.host import TensorPort
 
 VALUE_SHIFT = np.uint64(16)
 VALUE_MASK = np.uint64(0xFFFFFFFF << 16)
-WORD_BYTES = 8
 
 DESTINATIONS = (DPU.DST_BASE_ADDR.offset, PPU.DST_BASE_ADDR.offset)
 """Registers that hold the address of what a task writes."""
@@ -103,7 +102,7 @@ class LoadedProgram:
         return [
             Launch(
                 task.name,
-                lists.address + task.first_word * WORD_BYTES,
+                lists.address + task.first_word * regcmd.WORD_BYTES,
                 task.body_entries,
                 task.interrupt_mask,
                 memory,

@@ -15,6 +15,7 @@ from rocketnpu.hw.registers.ppu_rdma import PPU_RDMA
 
 __all__ = [
     "BLOCKS",
+    "BLOCK_BYTES",
     "CNA",
     "CORE",
     "DDMA",
@@ -34,6 +35,8 @@ __all__ = [
     "register_of",
 ]
 
+BLOCK_BYTES = 0x1000
+"""Every block has 4 KiB of offsets (hardware/registers.md, Windows)."""
 BLOCKS = (PC, CNA, CORE, DPU, DPU_RDMA, PPU, PPU_RDMA, DDMA, SDMA, GLOBAL)
 """All blocks, by address."""
 
