@@ -96,10 +96,10 @@ def keeps_order(graph: Graph, op: Operator) -> bool:
     """the order of all elements stays, and the channels stay the last dimension"""
     assert isinstance(op.options, TransposeOptions)
     assert op.inputs[0] is not None
-    data, axes = graph.tensors[op.inputs[0]], op.options.permutation
+    data, output, axes = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options.permutation
     moved = [axis for axis in axes if data.shape[axis] != 1]
-    before, after = cube_shape(data), cube_shape(graph.tensors[op.outputs[0]])
-    return moved == sorted(moved) and before.channels == after.channels and data.layout == "NHWC"
+    channels_last = data.layout == output.layout == "NHWC"
+    return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
 
 
 def _sizes(graph: Graph, op: Operator) -> tuple[tuple[int, int], tuple[int, int]]:

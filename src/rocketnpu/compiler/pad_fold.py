@@ -1,4 +1,4 @@
-"""PAD before a convolution without padding of its own: the convolution can pad by itself.
+"""PAD before a convolution without padding of its own, or with counted padding: the convolution can do both.
 
 What the chip reads outside the input is the input's zero point, so that the PAD must be with real zero, of rows and
 columns only, and nothing else may need its result.
@@ -27,9 +27,11 @@ def pad_folds(graph: Graph, keep: Collection[str]) -> tuple[Fold, ...]:
         if not isinstance(options, ConvOptions) or source is None or uses[source.outputs[0]] != 1:
             continue
         found = _zeros_around_the_image(graph, source)
-        if found is not None and options.padding is Padding.VALID and options.pads is None:
+        if found is not None and options.padding is Padding.VALID:
+            own = options.pads or (0, 0, 0, 0)
+            pads = (found[0] + own[0], found[1] + own[1], found[2] + own[2], found[3] + own[3])
             inputs = (source.inputs[0], *op.inputs[1:])
-            folds.append(Fold(source, op, replace(op, inputs=inputs, options=replace(options, pads=found))))
+            folds.append(Fold(source, op, replace(op, inputs=inputs, options=replace(options, pads=pads))))
     return tuple(folds)
 
 
