@@ -29,22 +29,22 @@ class Field:
     signed: bool = False
     unknown: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Number of bits."""
         return self.msb - self.lsb + 1
 
-    @property
+    @cached_property
     def mask(self) -> int:
         """The field's bits, in place."""
         return ((1 << self.width) - 1) << self.lsb
 
-    @property
+    @cached_property
     def minimum(self) -> int:
         """Smallest value that fits."""
         return -(1 << (self.width - 1)) if self.signed else 0
 
-    @property
+    @cached_property
     def maximum(self) -> int:
         """Largest value that fits."""
         return (1 << (self.width - self.signed)) - 1
