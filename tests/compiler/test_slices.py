@@ -144,6 +144,15 @@ def test_a_convolution_pads_by_itself(stride: int, depthwise: bool) -> None:
     assert len(result.program.tasks) == 1
 
 
+def test_every_convolution_of_a_chain_pads_by_itself() -> None:
+    model = ModelBuilder(seed=15)
+    x = model.input((1, 9, 9, 16))
+    for _ in range(3):
+        x = model.conv2d(model.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 16, padding="VALID")
+    result = run_on_npu(model, x)
+    assert len(result.program.dissolved) == 3
+
+
 def test_a_pad_that_others_read_or_that_is_kept_is_made() -> None:
     model = ModelBuilder(seed=12)
     x = model.pad(model.input((1, 6, 6, 16)), ((0, 0), (1, 1), (1, 1), (0, 0)), name="padded")

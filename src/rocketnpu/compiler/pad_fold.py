@@ -29,9 +29,9 @@ def pad_folds(graph: Graph, keep: Collection[str]) -> tuple[Fold, ...]:
         found = _zeros_around_the_image(graph, source)
         if found is not None and options.padding is Padding.VALID:
             own = options.pads or (0, 0, 0, 0)
-            pads = (found[0] + own[0], found[1] + own[1], found[2] + own[2], found[3] + own[3])
+            both = (found[0] + own[0], found[1] + own[1], found[2] + own[2], found[3] + own[3])
             inputs = (source.inputs[0], *op.inputs[1:])
-            folds.append(Fold(source, op, replace(op, inputs=inputs, options=replace(options, pads=pads))))
+            folds.append(Fold(source, op, replace(op, inputs=inputs, options=replace(options, pads=both))))
     return tuple(folds)
 
 
