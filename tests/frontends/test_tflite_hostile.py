@@ -163,7 +163,7 @@ def loads_or_refuses(data: bytes) -> None:
     assert "\n" not in message
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400, deadline=20_000)
 @given(data=st.data())
 def test_flipped_bytes_load_or_are_refused(samples: list[bytes], data: st.DataObject) -> None:
     model = bytearray(data.draw(st.sampled_from(samples)))
@@ -172,7 +172,7 @@ def test_flipped_bytes_load_or_are_refused(samples: list[bytes], data: st.DataOb
     loads_or_refuses(bytes(model))
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=20_000)
 @given(data=st.data())
 def test_words_overwritten_by_extreme_ones_load_or_are_refused(samples: list[bytes], data: st.DataObject) -> None:
     model = bytearray(data.draw(st.sampled_from(samples)))
@@ -182,14 +182,14 @@ def test_words_overwritten_by_extreme_ones_load_or_are_refused(samples: list[byt
     loads_or_refuses(bytes(model))
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=20_000)
 @given(data=st.data())
 def test_truncated_files_load_or_are_refused(samples: list[bytes], data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(samples))
     loads_or_refuses(model[: data.draw(st.integers(0, len(model) - 1))])
 
 
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100, deadline=20_000)
 @given(tail=st.binary(max_size=200))
 @example(tail=b"")
 def test_noise_behind_the_identifier_is_refused_or_loads(tail: bytes) -> None:
