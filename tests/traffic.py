@@ -151,6 +151,8 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
             line // 4,
             task.get(CNA.DATA_SIZE0, "DATAIN_WIDTH"),
         )
+        if task.get(DPU_RDMA.RDMA_FEATURE_MODE_CFG, "COMB_USE"):
+            yield from _residual_atoms(task)
         return
     if task.get(DPU.LUT_ACCESS_CFG, "LUT_ACCESS_TYPE"):
         return  # What a load of the lookup table reads has no meaning: it writes the same bytes back.
@@ -165,6 +167,19 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
         operands.append((DPU_RDMA.RDMA_EW_BASE_ADDR, second))
     for register, pitch in operands:
         yield _atoms(task.word(register) // ATOM, [plane * pitch for plane in range(planes)], height, width, width)
+
+
+def _residual_atoms(task: RegisterTask) -> Iterator[Atoms]:
+    """The planes of a residual operand: the even ones through MRDMA, the odd ones through ERDMA (hardware/dpu.md)."""
+    width = task.get(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, "WIDTH") + 1
+    height = task.get(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, "HEIGHT") + 1
+    planes = (task.get(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, "CHANNEL") + 1) // ATOM
+    for base, notch in (
+        (DPU_RDMA.RDMA_SRC_BASE_ADDR, DPU_RDMA.RDMA_SURF_NOTCH),
+        (DPU_RDMA.RDMA_EW_BASE_ADDR, DPU_RDMA.RDMA_EW_SURF_NOTCH),
+    ):
+        step = width * height + task.word(notch) // ATOM
+        yield _atoms(task.word(base) // ATOM, [plane * step for plane in range(planes // 2)], height, width, width)
 
 
 def writes_of(task: RegisterTask) -> Atoms:

@@ -164,7 +164,8 @@ def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool)
         case PlannedConvolution(form, values, tiles):
             data, output = places[form.input], places[form.output]
             packed = place_constants(form, values, pool)
-            return [emit_convolution(form, values, tile, data, output, packed) for tile in tiles]
+            residual = None if form.residual is None else places[form.residual]
+            return [emit_convolution(form, values, tile, data, output, packed, residual) for tile in tiles]
         case PlannedElementwise(form, values):
             second = places[form.second] if form.second is not None else pool.add(_packed(form))
             return [emit_elementwise(form, values, places[form.first], second, places[form.output])]

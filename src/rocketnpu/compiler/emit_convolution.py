@@ -15,6 +15,7 @@ import numpy as np
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.constants import ConstantPool
+from rocketnpu.compiler.emit_residual import set_residual
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, image_row_pitch
 from rocketnpu.compiler.requantize import Requantization
 from rocketnpu.compiler.tile import Tile, kernel_bytes, stored_input_channels, weight_bytes
@@ -87,8 +88,9 @@ def emit_convolution(
     data: Address,
     output: Address,
     constants: ConvolutionConstants,
+    residual: Address | None = None,
 ) -> TaskRegisters:
-    """The task that computes `tile`; `data` and `output` are where the whole input and output cubes start."""
+    """The task that computes `tile`; `data`, `output` and `residual` are where whole cubes start."""
     task = TaskRegisters(conv.output, (CNA, CORE, DPU, DPU_RDMA))
     _set_cna(task, conv, tile, data, constants.weights + _weight_offset_bytes(conv, tile))
     _set_core(task, conv, tile)
@@ -97,6 +99,8 @@ def emit_convolution(
     if constants.slopes is not None:
         task.set(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=USE_MUL)
         task.point(DPU_RDMA.RDMA_BN_BASE_ADDR, constants.slopes + tile.c0 * SLOPE_BYTES)
+    if residual is not None and values.residual is not None:
+        set_residual(task, conv, values.residual, tile, residual)
     return task
 
 

@@ -4,10 +4,11 @@
    convolution or element-wise task before it. On one grid the bytes stay the same. Onto another they are rounded once
    instead of twice, which moves them by at most 1 if steps shrink by less than 2; beyond that nothing is fused, nor
    where saturation on the grid between would need a clamp below that is not at zero.
-2. *Slopes* (LEAKY_RELU, PRELU) go into the convolution before them, under the same conditions.
-3. *Functions of one tensor*: a lookup of a lookup, or an element-wise operator on a tensor and a function of it
+2. *A sum* goes into the convolution that makes one operand, as far as fuse_residual.py allows.
+3. *Slopes* (LEAKY_RELU, PRELU) go into the convolution before them, under the same conditions.
+4. *Functions of one tensor*: a lookup of a lookup, or an element-wise operator on a tensor and a function of it
    (x * LOGISTIC(x)), are one lookup in a table that gives the bytes of the separate tasks.
-4. A tensor that is an output, that the caller keeps, or that another operator reads, stays.
+5. A tensor that is an output, that the caller keeps, or that another operator reads, stays.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.fuse_residual import with_residual
 from rocketnpu.compiler.lower.grids import scale_of, zero_point_of
 from rocketnpu.compiler.lowered import Convolution, Elementwise, Lookup, Rescale, TableLoad
 from rocketnpu.compiler.place import (
@@ -80,6 +82,16 @@ def _fused(graph: Graph, item: Placed, makers: Mapping[str, Placed]) -> tuple[Pl
         if maker is not None and merged is not None:
             operator = replace(maker.operator, outputs=item.operator.outputs)
             return Placed(operator, merged), (slopes.input,)
+    if len(item.plan) == 1 and isinstance(item.plan[0], PlannedElementwise):
+        add = item.plan[0].form
+        for name in add.inputs:
+            merged = with_residual(makers[name], name, add) if name in makers else None
+            if merged is not None:
+                others = tuple(other for other in item.operator.inputs if other != name)
+                maker = makers[name].operator
+                return Placed(replace(maker, inputs=maker.inputs + others, outputs=item.operator.outputs), merged), (
+                    name,
+                )
     function = _function(item, makers)
     if function is None or not function.gone:
         return item, ()
@@ -97,6 +109,8 @@ def _with_copy(maker: Placed, copy: Rescale) -> tuple[Planned, ...] | None:
             merged.append(step)
             continue
         if not isinstance(step, PlannedConvolution | PlannedElementwise) or copy.gain >= FINEST:
+            return None
+        if isinstance(step, PlannedConvolution) and step.form.residual is not None:
             return None
         # What saturates on the grid between saturates there still.
         low, high = (_through(copy, bound) for bound in (step.form.low, step.form.high))
@@ -150,7 +164,7 @@ def _slopes(graph: Graph, item: Placed) -> _Slopes:
 
 
 def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
-    """Rule 2: the maker's plan with slopes inside; None where that is not possible."""
+    """Rule 3: the maker's plan with slopes inside; None where that is not possible."""
     zero, steps = change.output_zero_point, change.gain * change.slopes.min()
     lowest = steps * (-128 - change.input_zero_point) + zero
     highest = change.gain * (127 - change.input_zero_point) + zero
@@ -162,7 +176,9 @@ def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
         if form.output != change.input:
             merged.append(step)
             continue
-        if not isinstance(form, Convolution) or form.slopes is not None or form.low > -128 or form.high < 127:
+        if not isinstance(form, Convolution) or form.slopes is not None or form.residual is not None:
+            return None
+        if form.low > -128 or form.high < 127:
             return None
         part = change.slopes[form.first_output_channel :][: form.output_channels]
         gains = form.gains * change.gain
@@ -187,7 +203,7 @@ class _Function:
 
 
 def _function(item: Placed, makers: Mapping[str, Placed]) -> _Function | None:
-    """Rule 3: what `item` computes as a function of one tensor, through makers of its inputs where they have tables."""
+    """Rule 4: what `item` computes as a function of one tensor, through makers of its inputs where they have tables."""
     match item.plan:
         case (PlannedTableLoad(load), PlannedLookup(lookup)):
             inner = _operand(lookup.input, makers)

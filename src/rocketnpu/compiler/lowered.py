@@ -111,7 +111,8 @@ class Convolution:
     `first_input_channel` on, output channels written from `first_output_channel` on (multiples of 16 and 32).
     low and high bound the result in the output's int8 grid. `slopes`, float64 (OC,), multiply a negative sum
     (LEAKY_RELU, PRELU), and take the place of bounds. `image_input` says that the input is dense pixels of 1 to 4
-    channels, rows a whole number of 16 pixels apart, and not a feature cube.
+    channels, rows a whole number of 16 pixels apart, and not a feature cube. `residual` is a tensor of the output's
+    shape that the task adds to the result (fuse_residual.py); the other fields are those of the convolution alone.
     """
 
     input: str
@@ -139,11 +140,12 @@ class Convolution:
     first_output_channel: int = 0
     image_input: bool = False
     slopes: NDArray[np.float64] | None = None
+    residual: str | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Tensors read."""
-        return (self.input,)
+        return (self.input,) if self.residual is None else (self.input, self.residual)
 
     @property
     def kernel_h(self) -> int:

@@ -43,6 +43,16 @@ SEARCH_CANDIDATES = 1024
 """Shared gains tried per layer, evenly over one octave; the worst error is flat well below this spacing."""
 
 
+@dataclass(frozen=True)
+class ResidualValues:
+    """EW registers of a convolution that adds a tensor: q2 * scale + offset, then `relu` and `relux` as in BN."""
+
+    scale: int
+    offset: int
+    relu: bool
+    relux: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class Requantization:
     """Register values for one convolution; arrays are per output channel.
@@ -71,6 +81,7 @@ class Requantization:
     relux: int | None = None
     slopes: NDArray[np.int64] | None = None
     slope_shift: int = 0
+    residual: ResidualValues | None = None
 
 
 def requantize(conv: Convolution) -> Requantization:
@@ -141,6 +152,11 @@ def accumulator_bounds(conv: Convolution) -> NDArray[np.float64]:
 def _effective(conv: Convolution) -> NDArray[np.float64]:
     flat = conv.weights.reshape(conv.output_channels, -1).astype(np.float64)
     return flat - conv.weight_zero_points[:, None]
+
+
+def input_folded(conv: Convolution) -> NDArray[np.int64]:
+    """BS ALU operand of the convolution as it is: int64 (OC,)."""
+    return _alu(conv, conv.weights, conv.bias)
 
 
 def _alu(conv: Convolution, weights: NDArray[np.int8], bias: NDArray[np.int64]) -> NDArray[np.int64]:

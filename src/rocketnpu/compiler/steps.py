@@ -12,7 +12,7 @@ from itertools import groupby
 
 from rocketnpu.compiler.allocate import Lifetime
 from rocketnpu.compiler.emit_convolution import aligned_channels
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, Alias, Part, image_row_pitch
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, Alias, Convolution, Part, image_row_pitch
 from rocketnpu.compiler.place import Placed, Planned, PlannedConvolution
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.sizes import align
@@ -131,7 +131,8 @@ def _made_on_npu(steps: Sequence[StepPlan], name: str) -> bool:
 def _size_bytes(plan: Planned, name: str) -> int:
     """Room for a tensor: whole atoms, and where this plan writes it, the whole groups that the writer fills."""
     form = plan.form
-    shape = form.output_shape if name == form.output else form.input_shape
+    is_residual = isinstance(form, Convolution) and name == form.residual
+    shape = form.output_shape if name == form.output or is_residual else form.input_shape
     channels = shape.channels
     if isinstance(plan, PlannedConvolution) and name == plan.form.input and plan.form.image_input:
         return shape.height * image_row_pitch(shape) * channels

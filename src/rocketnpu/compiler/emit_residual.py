@@ -1,0 +1,52 @@
+"""Register values of the operand that a convolution adds in its own task (hardware/dpu.md, Residual add fused).
+
+MRDMA reads the operand's even planes and ERDMA the odd ones, the writer's two planes together. Evidence: the vendor's
+programs, register by register, with two planes and rows cut. They leave out what keeps the model's rounding between:
+BN's ALU, multiplier and clamp together, and an operand converter that multiplies first (the vendor's adds first), stand
+on the register description alone.
+"""
+
+from __future__ import annotations
+
+from rocketnpu.compiler.commands import Address, TaskRegisters
+from rocketnpu.compiler.emit_elementwise import DATA_SIZE_8_BIT, PER_PIXEL
+from rocketnpu.compiler.emit_flying import ALGO_ADD, BURST_16
+from rocketnpu.compiler.lowered import Convolution
+from rocketnpu.compiler.requantize import ResidualValues
+from rocketnpu.compiler.tile import Tile
+from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.registers import DPU, DPU_RDMA
+
+MULTIPLY_FIRST = 0
+"""EW_CVT_TYPE: the offset is added after the multiplication."""
+COMBINE_RESIDUAL = 5
+"""COMB_USE of a convolution with an element-wise operand."""
+
+
+def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues, tile: Tile, operand: Address) -> None:
+    """Let a convolution's task add the cube at `operand`, which has the output's shape."""
+    pitch, width = conv.output_shape.pixels, conv.output_shape.width
+    rows = tile.window.y1 - tile.window.y0
+    even = operand + tile.window.y0 * width * ATOM_BYTES
+    clamps_above = values.relux is not None
+    task.set(
+        DPU.EW_CFG,
+        EW_CVT_TYPE=MULTIPLY_FIRST,
+        EW_DATA_MODE=PER_PIXEL,
+        EDATA_SIZE=DATA_SIZE_8_BIT,
+        EW_ALU_ALGO=ALGO_ADD,
+        EW_RELUX_EN=int(clamps_above),
+        EW_RELU_BYPASS=int(not values.relu and not clamps_above),
+        EW_LUT_BYPASS=1,
+        EW_OP_SRC=1,
+    )
+    task.set(DPU.EW_CVT_OFFSET_VALUE, EW_OP_CVT_OFFSET=values.offset)
+    task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.scale)
+    task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
+    task.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, even)
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=PER_PIXEL, ERDMA_DATA_SIZE=DATA_SIZE_8_BIT)
+    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, even + pitch * ATOM_BYTES)
+    task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch)
+    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=BURST_16, COMB_USE=COMBINE_RESIDUAL)
+    task.set(DPU_RDMA.RDMA_SURF_NOTCH, SURF_NOTCH_ADDR=2 * pitch - rows * width)
+    task.set(DPU_RDMA.RDMA_EW_SURF_NOTCH, EW_SURF_NOTCH=2 * pitch - rows * width)

@@ -1,0 +1,128 @@
+"""Additions in the task of the convolution before them, against LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rocketnpu as rn
+from agreement import Agreement, assert_mostly_equal, assert_sound, run_on_npu
+from models import Grid, ModelBuilder
+from rocketnpu.hw.registers import DPU_RDMA
+from traffic import register_tasks
+
+
+def block(
+    channels: int = 24,
+    *,
+    kernel: int = 1,
+    between: Grid | None = None,
+    output: Grid | None = None,
+    per_channel: bool = False,
+    activation: str = "NONE",
+    size: tuple[int, int] = (12, 10),
+    dtype: str = "int8",
+    other_first: bool = False,
+    seed: int = 1,
+) -> tuple[ModelBuilder, str, str]:
+    """An inverted bottleneck: expansion, depthwise, projection, and the sum with the block's input."""
+    model = ModelBuilder(seed)
+    flip = 128 if dtype == "uint8" else 0
+    x = model.input((1, *size, channels), dtype, 0.03, 7 + flip)
+    inner = model.depthwise(model.conv2d(x, 72, kernel=1, activation="RELU6"), activation="RELU6")
+    grid = between or Grid(0.047, 3)
+    grid = Grid(grid.scale, grid.zero + flip)
+    y = model.conv2d(inner, channels, kernel=kernel, per_channel=per_channel, output=grid)
+    out = output or Grid(0.055, -4)
+    operands = (x, y) if other_first else (y, x)
+    return model, model.add(*operands, activation=activation, output=Grid(out.scale, out.zero + flip)), y
+
+
+def combined(result: Agreement) -> int:
+    """Tasks with a residual operand."""
+    tasks = register_tasks(result.program)
+    return sum(bool(task.get(DPU_RDMA.RDMA_FEATURE_MODE_CFG, "COMB_USE")) for task in tasks)
+
+
+@pytest.mark.parametrize("channels", [17, 24, 31, 32])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("other_first", [False, True])
+def test_a_sum_of_two_planes_joins_the_convolution(channels: int, dtype: str, other_first: bool) -> None:
+    model, z, y = block(channels, dtype=dtype, other_first=other_first)
+    result = run_on_npu(model, z)
+    assert combined(result) == 1
+    assert result.program.dissolved == {y: z}
+    # BS has 15 bits for the convolution's gain here, where a task of its own has twice that (agreement.py).
+    assert_mostly_equal([result])
+
+
+@pytest.mark.parametrize("channels", [8, 16, 33, 64])
+def test_other_plane_counts_stay_apart(channels: int) -> None:
+    model, z, _ = block(channels)
+    result = run_on_npu(model, z)
+    assert combined(result) == 0
+    assert len(result.program.steps) == 4
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("scale", [0.008, 0.02, 0.09])
+@pytest.mark.parametrize("zero", [-128, -60, 0, 90, 127])
+def test_the_convolution_saturates_on_its_own_grid_before_the_sum(per_channel: bool, scale: float, zero: int) -> None:
+    model, z, y = block(between=Grid(scale, zero), output=Grid(0.0931, 5), per_channel=per_channel, seed=3)
+    result = run_on_npu(model, z)
+    assert combined(result) == 1
+    saturated = np.isin(result.expected[y], (-128, 127)).mean()
+    assert saturated > 0.2 or (scale, zero) not in [(0.008, 0), (0.02, 127)], f"only {saturated:.0%} saturate"
+
+
+@pytest.mark.parametrize("activation", ["RELU", "RELU6"])
+@pytest.mark.parametrize("zero", [-128, -20, 40])
+def test_activations_after_the_sum(activation: str, zero: int) -> None:
+    model, z, _ = block(activation=activation, output=Grid(0.051, zero))
+    assert combined(run_on_npu(model, z)) == 1
+
+
+@pytest.mark.parametrize("output", [Grid(0.048, 0), Grid(0.09, -30), Grid(0.4, 100)])
+def test_output_grids(output: Grid) -> None:
+    model, z, _ = block(output=output)
+    assert combined(run_on_npu(model, z)) == 1
+
+
+def test_an_output_grid_finer_than_the_convolutions_keeps_tasks_apart() -> None:
+    model, z, _ = block(output=Grid(0.04, 0))
+    assert combined(run_on_npu(model, z)) == 0
+
+
+def test_rows_in_bands() -> None:
+    model, z, _ = block(32, kernel=3, size=(70, 66))
+    assert combined(run_on_npu(model, z)) > 1
+
+
+def test_columns_in_bands_stay_apart() -> None:
+    model = ModelBuilder(5)
+    x, wide = model.input((1, 3, 1200, 32)), model.input((1, 3, 1200, 256))
+    z = model.add(model.conv2d(wide, 32, kernel=3), x, output=Grid(0.06, 0))
+    result = run_on_npu(model, z)
+    assert combined(result) == 0
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_the_same_bytes_on_several_cores(cores: int) -> None:
+    model, z, _ = block(32, size=(64, 60))
+    inputs = model.random_inputs()
+    outputs = []
+    for count in (1, cores):
+        program = rn.compile(model.build(z), cores=count)
+        assert_sound(program)
+        with rn.Session(program, device="emulator") as session:
+            outputs.append(session.run(inputs)[z])
+    assert np.array_equal(*outputs)
+
+
+def test_two_convolutions_of_one_sum_leave_one_apart() -> None:
+    model = ModelBuilder(6)
+    x = model.input((1, 9, 10, 16))
+    a, b = model.conv2d(x, 32, output=Grid(0.04, 3)), model.conv2d(x, 32, output=Grid(0.05, -3))
+    result = run_on_npu(model, model.add(a, b, output=Grid(0.06, 0)))
+    assert combined(result) == 1
+    assert len(result.program.steps) == 2
