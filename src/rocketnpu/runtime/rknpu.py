@@ -82,6 +82,11 @@ class RknpuDevice(KernelDevice[_Submission]):
             first = start // CACHE_LINE_BYTES * CACHE_LINE_BYTES
             self._sync(self._blocks[buffer], SyncFlag.FROM_DEVICE, first, min(stop, buffer.data.size))
 
+    def release(self, buffer: Buffer) -> None:
+        """See Device."""
+        self._stale.discard(buffer)
+        super().release(buffer)
+
     def _create(self, size_bytes: int) -> Block | None:
         return self._create_with(size_bytes, BUFFER_FLAGS)
 

@@ -107,6 +107,20 @@ class RocketDevice(KernelDevice[_Job]):
                 )
         return super().adapt(program)
 
+    def release(self, buffer: Buffer) -> None:
+        """See Device; waits for a job that an earlier wait gave up on, and raises DeviceTimeout as that did."""
+        job = self._unfinished.get(buffer)
+        if job is not None:
+            try:
+                with self._lock:
+                    self._wait(job)
+            except DeviceTimeout:
+                raise
+            except DeviceError:  # the device has gone, and its job with it
+                self._finished(job)
+        self._device_owned.discard(buffer)
+        super().release(buffer)
+
     def host_writes(self, buffer: Buffer, start: int, stop: int) -> None:
         """See Device."""
         self._take_back(buffer, start, stop)
