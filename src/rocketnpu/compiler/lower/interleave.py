@@ -35,7 +35,7 @@ def interleave(
     if max(out.height, rows * out.width) > limits.MAX_CUBE:
         raise ConstraintError("the result is at most 8192 rows high, and its blocks of rows together 8192 pixels wide")
     for row in range(rows):
-        turn = Image(target, out) if rows == 1 else Image(f"{target}#row {row}", wide)
+        turn = Image(target, out) if rows == 1 else Image(f"{target}#row", wide)
         for column in range(columns):
             source = images[row, column]
             if columns == 1:

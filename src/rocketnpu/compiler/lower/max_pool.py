@@ -2,7 +2,8 @@
 
 1. A padded pool starts from a copy of its input with -128 around it, which never wins.
 2. A maximum of a plane and the same plane d pixels further covers twice the rows, or columns, that its input covers:
-   k of them take log2(k) steps, rounded up. Columns shift through the ends of rows; what comes out there is not used.
+   k of them take log2(k) steps, rounded up, between two places in turn. Columns shift through the ends of rows; what
+   comes out there is not used.
 3. An identity convolution takes every stride-th row and column of that. It is not needed where rows alone are pooled
    at stride 1.
 """
@@ -45,7 +46,7 @@ def lower_max_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
     for step, shift in enumerate(shifts):
         pixels -= shift
         last = step == len(shifts) - 1 and not picks
-        result = target if last else f"{target}#{step}"
+        result = target if last else f"{target}#{step % 2}"
         yield from _maxima(name, result, padded, out if last else padded, pixels, shift)
         name = result
     if picks:
@@ -66,7 +67,9 @@ def _shifts(taps: int, pixels: int) -> list[int]:
 def _maxima(source: str, target: str, data: CubeShape, out: CubeShape, pixels: int, shift: int) -> Iterator[Move]:
     """Pixel i of each of the target's planes is the larger one of the source's pixels i and i + shift, i < pixels."""
     rows = pixels // data.width
-    for start, height, width in ((0, rows, data.width), (rows * data.width, 1, pixels - rows * data.width)):
+    whole, rest = (0, rows, data.width), (rows * data.width, 1, pixels - rows * data.width)
+    runs = [(0, 1, pixels)] if rest[2] and pixels <= limits.MAX_CUBE else [whole, rest]
+    for start, height, width in runs:
         if height * width:
             yield Move(
                 first=source,
