@@ -4,11 +4,15 @@
    are shared out is not known, and one alone has no partner.
 2. It is cut in rows only, as the read engines know no gap at the end of a row.
 3. Its steps are smaller than those of the output: a result that is 1 off before the sum is then at most 1 off after it.
+4. Its channels have gains of their own. One gain for all is exact in a task of its own, with the bits of two
+   multipliers (requantize.py, recipe 1), of which the sum needs one here.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+
+import numpy as np
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Elementwise, Operation
@@ -27,7 +31,7 @@ def with_residual(maker: Placed, made: str, add: Elementwise) -> tuple[Planned, 
         return None
     sum_of_own = add if add.first == made else _swapped(add)
     two_planes = ATOM_CHANNELS < conv.output_channels <= DIRECT_OUTPUT_GROUP
-    plain = not conv.depthwise and conv.slopes is None and conv.residual is None
+    plain = not conv.depthwise and float(np.ptp(conv.gains)) > 0 and conv.slopes is None and conv.residual is None
     whole_rows = all(tile.window.x1 - tile.window.x0 == conv.output_shape.width for tile in unfused.tiles)
     fine = sum_of_own.first_scale / add.output_scale < 1 - MAX_OPERAND_ERROR
     if not (two_planes and plain and whole_rows and fine):
