@@ -1,6 +1,7 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
-place (flatten, constraints, lower, requantize, tile) -> fuse -> image_input -> steps -> allocate -> emit
+place (flatten, pad_fold, constraints, lower, requantize, tile) -> fuse -> order -> image_input -> in_place
+-> steps -> allocate -> emit
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rocketnpu.compiler.emit import emit, emit_opaque
 from rocketnpu.compiler.fuse import fuse
 from rocketnpu.compiler.image_input import with_image_inputs
 from rocketnpu.compiler.in_place import with_parts_in_place
+from rocketnpu.compiler.order import ordered
 from rocketnpu.compiler.place import place
 from rocketnpu.compiler.steps import group_steps, lifetimes
 from rocketnpu.errors import CompileError
@@ -39,7 +41,7 @@ def compile_graph(graph: Graph, name: str = "model", *, cores: int = 1, keep: Co
     placed, dissolved = place(graph, keep)
     placed, fused = fuse(graph, placed, keep)
     dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}
-    steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, placed)))
+    steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, ordered(placed))))
     arena = allocate(lifetimes(graph, steps))
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
     return emit(name, graph, steps, arena, {**inside, **dissolved}, cores)
