@@ -155,3 +155,13 @@ def test_what_is_fused_into_a_fused_operator_names_the_last_one() -> None:
     y = model.unary("LOGISTIC", b)
     program = run_on_npu(model, y).program
     assert dict(program.dissolved) == {a: y, b: y}
+
+
+def test_a_change_of_grid_behind_an_operator_on_the_cpu_is_a_task() -> None:
+    model = ModelBuilder(seed=30)
+    x = model.softmax(model.conv2d(model.input((1, 5, 5, 8)), 16))
+    y = model.operator("QUANTIZE", [x], (1, 5, 5, 16), Grid(0.01, -100))
+    z = model.conv2d(y, 8)
+    result = agreement(model.build(z), model.random_inputs())
+    assert set(result.reasons()) == {"SOFTMAX"}
+    assert y in {task.name for task in result.program.tasks}

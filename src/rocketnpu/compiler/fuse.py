@@ -55,7 +55,7 @@ def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple
         makers = {
             name: result[name]
             for name in item.operator.inputs
-            if name is not None and name in result and uses[name] == 1
+            if name is not None and name in result and uses[name] == 1 and result[name].reason is None
         }
         fused, gone = _fused(graph, item, makers)
         for name in gone:
