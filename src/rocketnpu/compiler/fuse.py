@@ -39,7 +39,7 @@ from rocketnpu.ir import Graph, UnaryOptions
 
 Table = NDArray[np.int8]
 FINEST = 2.0
-"""Half a step of the grid between is less than one of the output's then: both roundings differ by at most 1."""
+"""Output steps in one of the grid between, from which on half of the latter, not rounded, may move a result by 2."""
 LOWEST, HIGHEST = -127, 126
 """Where saturation on the grid between ends up, without a clamp for it: 1 from the end of int8 at most."""
 EVERY_BYTE: Table = np.arange(-128, 128).astype(np.int8)
@@ -117,11 +117,22 @@ def _with_copy(maker: Placed, copy: Rescale) -> tuple[Planned, ...] | None:
         low, high = max(low, copy.low), min(high, copy.high)
         if low > LOWEST and low not in (copy.output_zero_point, copy.low):
             return None
-        try:
-            merged.append(plan(_onto(step.form, copy, low, high)))
-        except ConstraintError:
+        planned = _planned(_onto(step.form, copy, low, high), copy.gain)
+        if planned is None:
             return None
+        merged.append(planned)
     return tuple(merged)
+
+
+def _planned(form: Convolution | Elementwise, gain: float) -> Planned | None:
+    """The plan of a form that leaves out a rounding to steps of `gain` output steps; None if it may then be 2 off."""
+    try:
+        planned = plan(form)
+    except ConstraintError:
+        return None
+    if gain != 1 and isinstance(planned, PlannedConvolution) and gain / FINEST + planned.values.residue >= 1:
+        return None
+    return planned
 
 
 def _through(copy: Rescale, value: int) -> int:
@@ -183,10 +194,10 @@ def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
         part = change.slopes[form.first_output_channel :][: form.output_channels]
         gains = form.gains * change.gain
         sloped = replace(form, output=change.output, gains=gains, output_zero_point=zero, slopes=part)
-        try:
-            merged.append(plan(sloped))
-        except ConstraintError:
+        planned = _planned(sloped, change.gain)
+        if planned is None:
             return None
+        merged.append(planned)
     return tuple(merged)
 
 

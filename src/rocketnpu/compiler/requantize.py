@@ -118,7 +118,8 @@ def _sloped(conv: Convolution) -> Requantization:
     reach = accumulator_bounds(conv) * conv.gains
     gain_error = np.abs(multipliers / (1 << power) * largest / conv.gains - 1) + 2.0 ** -(MULTIPLIER_BITS + 1)
     positive = np.minimum(reach, OUTPUT_SPAN) * gain_error
-    slope_error = reach * np.abs(slopes / (1 << power) - conv.slopes)
+    unsaturated = np.minimum(reach, OUTPUT_SPAN / np.maximum(np.abs(conv.slopes), 1 / MULTIPLIER_MAX))
+    slope_error = unsaturated * np.abs(slopes / (1 << power) - conv.slopes)
     rounding = 0.0 if float(np.ptp(conv.gains)) == 0.0 else 0.5 * largest * steepest
     negative = np.minimum(reach * np.abs(conv.slopes), OUTPUT_SPAN) * gain_error + slope_error + rounding
     residue = float(np.maximum(positive, negative).max())
