@@ -302,9 +302,10 @@ class ModelBuilder:
         half_pixel_centers: bool = False,
         name: str = "",
     ) -> str:
-        """RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR by whole factors."""
+        """RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR by whole factors, with aligned corners of what is between them."""
         source = self.tensors[x]
-        size = [room * times for room, times in zip(source.shape[1:3], _pair(factor), strict=True)]
+        edge = int(align_corners)
+        size = [(room - edge) * times + edge for room, times in zip(source.shape[1:3], _pair(factor), strict=True)]
         kind, table = "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"
         if bilinear:
             kind, table = "RESIZE_BILINEAR", "ResizeBilinearOptions"

@@ -68,12 +68,34 @@ def test_bilinear_by_two_is_exact() -> None:
     assert run_on_npu(model, y).unequal == 0
 
 
-@pytest.mark.parametrize("bilinear", [False, True])
-def test_aligned_corners_stay_on_the_cpu(bilinear: bool) -> None:
+def test_nearest_neighbours_with_aligned_corners_stay_on_the_cpu() -> None:
     model = ModelBuilder(seed=7)
-    y = model.resize(model.input((1, 5, 5, 16)), 4, bilinear, align_corners=True)
-    expected = "corners are not aligned" if bilinear else "every pixel is repeated the same number of times"
-    assert expected in reason_on_cpu(model, y)
+    y = model.resize(model.input((1, 5, 5, 16)), 4, align_corners=True)
+    assert reason_on_cpu(model, y) == "height and width grow by whole factors"
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("int8", 2), ("int8", 4), ("uint8", 3), ("uint8", (2, 8)), ("int8", 1)])
+def test_bilinear_with_aligned_corners(dtype: str, factor: int | tuple[int, int]) -> None:
+    model = ModelBuilder(seed=16)
+    run_on_npu(model, model.resize(image(model, dtype=dtype), factor, bilinear=True, align_corners=True))
+
+
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("int8", (1, 2)), ("int8", (33, 33)), ("uint8", (7, 5)), ("uint8", (150, 130))]
+)
+def test_a_single_pixel_is_repeated(dtype: str, factor: tuple[int, int], bilinear: bool) -> None:
+    """As a segmenter does with its image's mean."""
+    model = ModelBuilder(seed=17)
+    x = model.mean(model.input((1, 5, 6, 20), dtype))
+    result = run_on_npu(model, model.resize(x, factor, bilinear), x)
+    assert len(result.program.tasks) < 20
+
+
+def test_more_phases_than_are_worth_it_stay_on_the_cpu() -> None:
+    model = ModelBuilder(seed=18)
+    y = model.resize(model.input((1, 4, 4, 16)), 16, bilinear=True)
+    assert reason_on_cpu(model, y) == "at most 64 output pixels lie around an input pixel, or the input is a single one"
 
 
 def test_a_factor_that_the_reference_rounds_stays_on_the_cpu() -> None:

@@ -14,9 +14,10 @@ from typing import TypeAlias
 import numpy as np
 
 from rocketnpu.compiler.constraints_moves import (
-    aligns_no_corners,
     grows_by_whole_factors,
+    has_few_phases,
     has_no_activation,
+    interpolates_whole_steps,
     keeps_channel_count,
     keeps_channels,
     keeps_order,
@@ -333,7 +334,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             has_legal_kernel,
         ),
         "RESIZE_NEAREST_NEIGHBOR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, repeats_pixels),
-        "RESIZE_BILINEAR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, aligns_no_corners, steps_evenly),
+        "RESIZE_BILINEAR": (*_IMAGE, has_equal_grid, interpolates_whole_steps, has_few_phases, steps_evenly),
         "SPACE_TO_DEPTH": (*_IMAGE, has_equal_grid, input_fits_one_cube, fits_one_cube),
         "DEPTH_TO_SPACE": (*_IMAGE, has_equal_grid, input_fits_one_cube),
         "SQUEEZE": (*_DATA, has_equal_grid, keeps_pixels),

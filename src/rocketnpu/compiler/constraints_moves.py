@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,8 @@ from rocketnpu.ir import (
     TransposeOptions,
 )
 
+MOST_PHASES = 64
+"""Each phase of a bilinear resize is up to four convolutions and a copy; more are slower than the CPU."""
 STEP_UNITS = 1 << 10
 """TFLite's ResizeBilinearInteger counts positions in 1024ths of a pixel."""
 
@@ -79,17 +83,24 @@ def repeats_pixels(graph: Graph, op: Operator) -> bool:
     )
 
 
-def aligns_no_corners(_graph: Graph, op: Operator) -> bool:
-    """corners are not aligned"""
-    return not isinstance(op.options, ResizeOptions) or not op.options.align_corners
+def interpolates_whole_steps(graph: Graph, op: Operator) -> bool:
+    """height and width, or with aligned corners the distances between corners, grow by whole factors"""
+    assert isinstance(op.options, ResizeOptions)
+    return None not in growth(graph, op)
+
+
+def has_few_phases(graph: Graph, op: Operator) -> bool:
+    """at most 64 output pixels lie around an input pixel, or the input is a single one"""
+    factors = [factor or 0 for factor in growth(graph, op)]
+    return _sizes(graph, op)[0] == (1, 1) or math.prod(factors) <= MOST_PHASES
 
 
 def steps_evenly(graph: Graph, op: Operator) -> bool:
     """factors of an int8 TFLite operator are powers of two (its reference rounds the step to 10 bits, and drifts)"""
     assert op.inputs[0] is not None
-    rounds = graph.format == "tflite" and graph.tensors[op.inputs[0]].dtype == np.int8
-    factors = [large // small for small, large in zip(*_sizes(graph, op), strict=True)]
-    return not rounds or all(STEP_UNITS % factor == 0 for factor in factors)
+    several = _sizes(graph, op)[0] != (1, 1)
+    rounds = several and graph.format == "tflite" and graph.tensors[op.inputs[0]].dtype == np.int8
+    return not rounds or all(factor is None or STEP_UNITS % factor == 0 for factor in growth(graph, op))
 
 
 def keeps_order(graph: Graph, op: Operator) -> bool:
@@ -100,6 +111,19 @@ def keeps_order(graph: Graph, op: Operator) -> bool:
     moved = [axis for axis in axes if data.shape[axis] != 1]
     channels_last = data.layout == output.layout == "NHWC"
     return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
+
+
+def growth(graph: Graph, op: Operator) -> tuple[int | None, int | None]:
+    """By how much a resize makes the distance between rows, and columns, larger; None where it is no whole number."""
+    aligned = isinstance(op.options, ResizeOptions) and op.options.align_corners
+    rows, columns = zip(*_sizes(graph, op), strict=True)
+    return _growth(*rows, aligned=aligned), _growth(*columns, aligned=aligned)
+
+
+def _growth(small: int, large: int, *, aligned: bool) -> int | None:
+    if aligned and small > 1:
+        small, large = small - 1, large - 1
+    return large // small if large and large % small == 0 else None
 
 
 def _sizes(graph: Graph, op: Operator) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -1,8 +1,10 @@
 """RESIZE_NEAREST_NEIGHBOR, RESIZE_BILINEAR, SPACE_TO_DEPTH and DEPTH_TO_SPACE by whole factors.
 
-1. Nearest neighbours: by two and two as the vendor does, other factors by interleaving as many copies.
+1. Nearest neighbours: by two and two as the vendor does, other factors by interleaving as many copies. A single pixel
+   is copied, and its copies with it, until there are enough.
 2. Bilinear: the output pixels of one phase (row mod factor, column mod factor) all have the same weights, as a
    depthwise convolution; at the border, where a neighbour is missing, one of its own. The phases are interleaved.
+   With aligned corners the last row and column end the image, and what is behind them is left out.
 3. SPACE_TO_DEPTH is a convolution with weights 0 and 1, depthwise for each place in the block where channels come in
    whole groups. DEPTH_TO_SPACE interleaves ranges of channels, which a selection moves to whole planes first.
 """
@@ -17,6 +19,7 @@ from math import gcd
 import numpy as np
 
 from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.constraints_moves import growth
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, rounding_of, zero_point_of
 from rocketnpu.compiler.lower.interleave import Image, interleave
 from rocketnpu.compiler.lower.moves import identity, selection
@@ -26,6 +29,7 @@ from rocketnpu.compiler.lowered import (
     Convolution,
     CubeShape,
     Lowered,
+    Move,
     Rounding,
     Upsample,
     Window,
@@ -41,8 +45,11 @@ def lower_nearest(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found = operands(graph, op)
     data, out, name, target = cube_shape(found.data), cube_shape(found.output), found.data.name, found.output.name
     rows, columns = out.height // data.height, out.width // data.width
-    if rows == columns == 1:
+    if data == out:
         yield Alias(name, target, out)
+        return
+    if data.pixels == 1:
+        yield from _repeated(name, target, data, out)
         return
     step = 0
     while rows % 2 == columns % 2 == 0:
@@ -63,10 +70,17 @@ def lower_bilinear(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found, options = operands(graph, op), op.options
     assert isinstance(options, ResizeOptions)
     data, out, target = cube_shape(found.data), cube_shape(found.output), found.output.name
-    rows, columns = out.height // data.height, out.width // data.width
-    if rows == columns == 1:
+    if data == out:
         yield Alias(found.data.name, target, out)
         return
+    if data.pixels == 1:
+        yield from _repeated(found.data.name, target, data, out)
+        return
+    rows, columns = growth(graph, op)
+    assert rows is not None
+    assert columns is not None
+    blocks = CubeShape(data.height * rows, data.width * columns, data.channels)
+    whole = target if blocks == out else f"{target}#blocks"
     # TFLite averages the stored numbers: uint8 ones are all positive.
     zero = -SIGN_FLIP if found.data.dtype == np.uint8 else 0
     images: dict[tuple[int, int], Image] = {}
@@ -85,7 +99,36 @@ def lower_bilinear(graph: Graph, op: Operator) -> Iterator[Lowered]:
                 window=Window(y0, y1, x0, x1),
                 rounding=rounding_of(graph, Rounding.ONCE),
             )
-    yield from interleave(images, target, data, rows, columns)
+    if rows == columns == 1:
+        whole = images[0, 0].name
+    else:
+        yield from interleave(images, whole, data, rows, columns)
+    if whole != target:
+        yield identity(whole, target, blocks, out, zero_point=zero)
+
+
+def _repeated(source: str, target: str, data: CubeShape, out: CubeShape) -> Iterator[Move]:
+    """Every pixel of `out` is the only one of `data`: copies of all that is there so far, behind it."""
+    copies = f"{target}#copies"
+    spread = Move(
+        first=source,
+        second=None,
+        output=copies,
+        input_shape=data,
+        output_shape=out,
+        height=1,
+        width=1,
+        channels=out.channels,
+        row_step=1,
+    )
+    yield spread
+    made = 1
+    while made < out.pixels:
+        more = min(made, out.pixels - made, limits.MAX_CUBE)
+        yield replace(spread, first=copies, input_shape=out, width=more, row_step=more, output_start=made)
+        made += more
+    whole = replace(spread, first=copies, output=target, input_shape=out, height=out.height, width=out.width)
+    yield replace(whole, row_step=out.width)
 
 
 def _bands(phase: int, factor: int, size: int, *, centers: bool) -> Iterator[tuple[int, int, int, list[int]]]:
