@@ -44,6 +44,13 @@ def test_steep_slopes() -> None:
     every_byte([127, -128, 60, 5], Grid(0.05, 0), Grid(0.02, 10), Grid(0.1, 0))
 
 
+def test_slopes_beyond_the_multiplier_stay_on_the_cpu() -> None:
+    model = ModelBuilder(seed=3)
+    alpha = model.constant(np.array([127], np.int8), Grid(1000.0, 0))
+    reason = reason_on_cpu(model, model.prelu(model.input(SHAPE), alpha))
+    assert reason == "slopes of negative values are at most 16383"
+
+
 def test_an_alpha_for_each_pixel_stays_on_the_cpu() -> None:
     model = ModelBuilder(seed=2)
     alpha = model.constant(random_values(model.rng, SHAPE[1:], "int8"), Grid(0.004, 0))

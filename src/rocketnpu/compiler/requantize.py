@@ -15,9 +15,9 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
    error in output steps is least. A channel whose gain has no good C[c] beside the others takes a larger C and its
    weights and bias are requantized to it. `residue` bounds the error of the value before the last rounding, and must
    stay below half a step; the result then differs from the reference by at most 1.
-4. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by k;
-   BN multiplies negative values by slope * 2^k; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
-   products lie beyond the output range.
+4. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by m; BN
+   multiplies negative values by slope * 2^m; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
+   products lie beyond the output range; m (the vendor's is k) is where the error is least.
 """
 
 from __future__ import annotations
@@ -102,27 +102,37 @@ def requantize(conv: Convolution) -> Requantization:
 
 def _sloped(conv: Convolution) -> Requantization:
     """Recipe 4."""
-    assert conv.slopes is not None
+    wanted = conv.slopes
+    assert wanted is not None
     if conv.low > -128 or conv.high < 127:
         raise ConstraintError("a convolution with slopes has no clamp")
-    largest, steepest = float(conv.gains.max()), float(np.abs(conv.slopes).max())
+    largest, steepest = float(conv.gains.max()), float(np.abs(wanted).max())
     room = INT32_MAX * min(1.0, largest / (OUTPUT_SPAN + 1))
-    power = math.floor(math.log2(min(room, MULTIPLIER_MAX / max(steepest, 1.0))))
+    power = math.floor(math.log2(min(room, MULTIPLIER_MAX)))
     if power < 1:
-        raise ConstraintError("the gain and the slopes of negative values fit 15 bits together")
+        raise _gain_does_not_fit(largest)
     out_scale, out_shift = _split_gain(math.ldexp(largest, -power))
     if not 0 <= out_shift <= SHIFT_MAX:
         raise _gain_does_not_fit(largest)
     multipliers = np.rint(conv.gains / largest * (1 << power))
-    slopes = np.rint(conv.slopes * (1 << power))
     reach = accumulator_bounds(conv) * conv.gains
     gain_error = np.abs(multipliers / (1 << power) * largest / conv.gains - 1) + 2.0 ** -(MULTIPLIER_BITS + 1)
-    positive = np.minimum(reach, OUTPUT_SPAN) * gain_error
-    unsaturated = np.minimum(reach, OUTPUT_SPAN / np.maximum(np.abs(conv.slopes), 1 / MULTIPLIER_MAX))
-    slope_error = unsaturated * np.abs(slopes / (1 << power) - conv.slopes)
-    rounding = 0.0 if float(np.ptp(conv.gains)) == 0.0 else 0.5 * largest * steepest
-    negative = np.minimum(reach * np.abs(conv.slopes), OUTPUT_SPAN) * gain_error + slope_error + rounding
-    residue = float(np.maximum(positive, negative).max())
+    steep = np.abs(wanted)
+    unsaturated = np.minimum(reach, OUTPUT_SPAN / np.maximum(steep, 1 / MULTIPLIER_MAX))
+
+    def negative_error(slope_shift: int) -> float:
+        """Of all channels: of gain and slope, and of what BS rounds where it shifts out more than C brings in."""
+        slope_error = np.abs(np.rint(np.ldexp(wanted, slope_shift)) - np.ldexp(wanted, slope_shift))
+        exact = slope_shift <= power and float(np.ptp(conv.gains)) == 0.0
+        rounding = 0.0 if exact else 0.5 * 2.0 ** (slope_shift - power) * largest * steep
+        return float((unsaturated * (steep * gain_error + np.ldexp(slope_error, -slope_shift)) + rounding).max())
+
+    shifts = range(1, 1 + min(SHIFT_MAX, math.floor(math.log2(MULTIPLIER_MAX / max(steepest, 1 / MULTIPLIER_MAX)))))
+    if not shifts:
+        raise ConstraintError(f"slopes of negative values are at most {MULTIPLIER_MAX // 2}")
+    slope_shift = min(shifts, key=negative_error)
+    slopes = np.rint(np.ldexp(wanted, slope_shift))
+    residue = max(float((np.minimum(reach, OUTPUT_SPAN) * gain_error).max()), negative_error(slope_shift))
     if residue >= 0.5:
         raise ConstraintError(f"gains and slopes of the channels fit one task: error {residue:.2f}, below half a step")
     return Requantization(
@@ -137,7 +147,7 @@ def _sloped(conv: Convolution) -> Requantization:
         per_channel=bool(np.ptp(multipliers) > 0),
         residue=residue,
         slopes=slopes.astype(np.int64),
-        slope_shift=power,
+        slope_shift=slope_shift,
     )
 
 
