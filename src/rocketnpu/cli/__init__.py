@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from rocketnpu.cli import bench, compile, demo, devices, doctor, inspect, run, verify, virtual
 from rocketnpu.cli.arguments import Parser
-from rocketnpu.cli.terminal import plain
+from rocketnpu.cli.terminal import plain, silence
 from rocketnpu.errors import Error
 
 COMMANDS: dict[str, ModuleType] = {
@@ -32,23 +33,31 @@ COMMANDS: dict[str, ModuleType] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code; usage errors raise SystemExit(2)."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of tensors must not fail on an ASCII terminal
+    _prepare_streams()
+    code = 0
     try:
         arguments = _parser().parse_args(argv)
-        code: int = arguments.execute(arguments)
+        code = int(arguments.execute(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): silence the interpreter's last flush as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        silence()
+        return code
     except (Error, OSError, MemoryError) as error:
         print(f"rocketnpu: {plain(_message(error))}", file=sys.stderr)
         return 2
     return code
+
+
+def _prepare_streams() -> None:
+    """Names of tensors must not fail on an ASCII terminal, nor anything on a closed stream (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> Parser:

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from rocketnpu.cli.terminal import plain
+from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, Normalization
+
+MODEL_ENDINGS = (".tflite", ".onnx", ".rknn")
+"""Names of files that somebody else made: no command writes one."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +60,14 @@ def channel_divisors(text: str) -> tuple[float, ...]:
 def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rnpu or .rknn") -> None:
     """The positional argument MODEL."""
     parser.add_argument("model", type=Path, metavar="MODEL", help=f"a {kinds} file")
+
+
+def check_output(output: Path, source: Path, ending: str) -> None:
+    """Raise ModelError for an output that is `source` itself, or has a model's name; it should end in `ending`."""
+    if output.suffix.lower() in MODEL_ENDINGS:
+        raise ModelError(f"{output} has the name of a model: --output names a {ending} file")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ModelError(f"{output} is the input itself: --output names another file, a {ending} file")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

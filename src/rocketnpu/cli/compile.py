@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_model
+from rocketnpu.cli.arguments import add_model, check_output
 from rocketnpu.cli.steps import print_steps
 from rocketnpu.cli.terminal import print_line
 
@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    check_output(arguments.output, arguments.model, ".rnpu")
     program = rn.compile(arguments.model, cores=arguments.cores)
     program.save(arguments.output)
-    print_steps(program.steps, arguments.cores)
+    print_steps(program, arguments.cores)
     print_line(f"{arguments.output}: {arguments.output.stat().st_size} bytes")
     return 0

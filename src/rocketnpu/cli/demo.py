@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
         device = session.device.name
     ended = time.perf_counter()
     _print_answers(answers)
-    print_steps(program.steps, cores=1)
+    print_steps(program, cores=1)
     right = sum(answer.digit == answer.sample.digit for answer in answers)
     print_line(
         f"{right} of {len(answers)} right; compiled in {compiled - start:.2f} s,"

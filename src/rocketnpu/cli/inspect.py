@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, seed
 from rocketnpu.cli.steps import kinds
-from rocketnpu.cli.terminal import print_json, print_line, print_table, progress
+from rocketnpu.cli.terminal import LONGEST_NAME, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.assembly import disassemble
@@ -31,9 +31,6 @@ from rocketnpu.inspect import (
 )
 from rocketnpu.inspect.document import differences, findings, overview, task_listing
 from rocketnpu.program.model import Cube, NpuStep, Step, TensorEntry
-
-LONGEST_NAME = 32
-"""Longer names lose their beginning in tables; --json has them whole."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
+from rocketnpu.cli import steps
+from rocketnpu.cli.arguments import add_image, add_json, add_model, check_output, positive, seed
 from rocketnpu.cli.inputs import read_inputs, read_picture
 from rocketnpu.cli.replay import run_record
 from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
@@ -45,6 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.replay:
         return run_record(arguments.model, json=arguments.json)
+    if arguments.output is not None:
+        check_output(arguments.output, arguments.model, ".npz")
     labels = read_labels(arguments.labels)
     with rn.Session(arguments.model, device=arguments.device) as session:
         given = read_inputs(session.inputs, arguments.input)
@@ -62,11 +65,21 @@ def execute(arguments: argparse.Namespace) -> int:
             outputs = session.run(given)
         seconds = time.perf_counter() - start
         results = describe(session.outputs, outputs, labels, arguments.top)
-    if arguments.output:
+        program, device = session.program, session.device.name
+    if arguments.output is not None:
         write_npz(arguments.output, outputs)
     if arguments.json:
-        print_json({"model": str(arguments.model), "seconds": seconds, "outputs": to_json(results)})
+        print_json(
+            {
+                "model": str(arguments.model),
+                "device": device,
+                "seconds": seconds,
+                "outputs": to_json(results),
+                "steps": steps.to_json(program.steps),
+            }
+        )
     else:
         print_results(results)
+        print_line(steps.placement(program, device))
         print_line(f"{seconds:.2f} s")
     return 0

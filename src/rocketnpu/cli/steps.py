@@ -6,8 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rocketnpu.cli.terminal import print_table
-from rocketnpu.program.model import OperatorEntry, Step
+from rocketnpu.cli.terminal import LONGEST_NAME, print_table
+from rocketnpu.inspect.names import shorten
+from rocketnpu.program.model import OperatorEntry, Program, Step
+
+MOST_REASONS = 3
+"""Reasons that the one line of `placement` gives; `compile` prints all."""
+
+
+NO_FORM = "has no NPU form"
+"""How a reason ends that is no rule (compiler/constraints.py, `check`)."""
 
 
 def kinds(operators: Sequence[OperatorEntry]) -> str:
@@ -23,18 +31,46 @@ def task_count(step: Step, cores: int) -> int:
     return sum(len(tasks) for segment in step.tasks[cores] for tasks in segment)
 
 
-def print_steps(steps: Sequence[Step], cores: int) -> None:
+def print_steps(program: Program, cores: int) -> None:
     """One row a step: where it runs, its operators and tasks, and why an operator is on the CPU."""
     rows = [
-        (step.place.upper(), step.name, kinds(step.operators), task_count(step, cores) or "", "; ".join(reasons(step)))
-        for step in steps
+        (
+            step.place.upper(),
+            shorten(step.name, LONGEST_NAME),
+            kinds(step.operators),
+            _tasks(step, cores),
+            "; ".join(_reasons(program, [step])),
+        )
+        for step in program.steps
     ]
     print_table(("place", "step", "operators", "tasks>", "why on the CPU"), rows)
 
 
-def reasons(step: Step) -> Iterable[str]:
-    """The distinct constraints that put a step's operators on the CPU."""
-    return dict.fromkeys(operator.reason for operator in step.operators if operator.reason)
+def placement(program: Program, device: str) -> str:
+    """One line: how many operators run where, and the first reasons for the CPU."""
+    places = Counter({"npu": 0, "cpu": 0})
+    for step in program.steps:
+        places[step.place] += len(step.operators)
+    line = f"{places['npu']} of {places.total()} operators on the NPU ({device})"
+    if not places["cpu"]:
+        return line
+    reasons = _reasons(program, program.steps)
+    shown = "; ".join([*reasons[:MOST_REASONS], *(["..."] if len(reasons) > MOST_REASONS else [])])
+    return f"{line}, {places['cpu']} on the CPU" + (f": {shown}" if shown else "")
+
+
+def _tasks(step: Step, cores: int) -> object:
+    if step.place == "cpu":
+        return ""
+    return task_count(step, cores) or "in place"
+
+
+def _reasons(program: Program, steps: Iterable[Step]) -> list[str]:
+    """The distinct reasons that put the steps' operators on the CPU, as sentences."""
+    found = dict.fromkeys(operator.reason for step in steps for operator in step.operators if operator.reason)
+    if not program.segments:  # one piece on the CPU, without any memory of the NPU: no rule was looked at
+        return [f"the model runs as one piece: {reason}" for reason in found]
+    return [reason if reason.endswith(NO_FORM) else f"breaks the rule: {reason}" for reason in found]
 
 
 def to_json(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
+
+LONGEST_NAME = 32
+"""Longer names lose their beginning in tables; --json has them whole."""
 
 PIPE_WIDTH = 1000
 """Columns for a table that goes to a file or a pipe: enough for any name to stay whole."""
@@ -22,11 +26,18 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def silence() -> None:
+    """Send standard output nowhere: its reader has gone (`| head`), but the command's exit code still counts."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 class _Output(Console):
-    """A console that leaves a reader's early end (`| head`) to `main`."""
+    """A console that lets the command go on when the reader has gone."""
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+        silence()
 
 
 def console() -> Console:
@@ -60,7 +71,10 @@ def print_line(text: str) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; its numbers are finite (see `finite`)."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    try:
+        print(json.dumps(document, indent=2, allow_nan=False), flush=True)
+    except BrokenPipeError:
+        silence()
 
 
 def finite(value: float) -> float | None:

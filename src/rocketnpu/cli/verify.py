@@ -16,8 +16,9 @@ from typing import Any
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
 from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
-from rocketnpu.cli.terminal import finite, print_json, print_line, print_table, progress
+from rocketnpu.cli.terminal import LONGEST_NAME, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
+from rocketnpu.inspect.names import shorten
 from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify, verify_record
 
 
@@ -84,7 +85,7 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
     rows = [
         (
             ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in Counter(layer.operators).items()),
-            layer.tensor,
+            shorten(layer.tensor, LONGEST_NAME),
             layer.place.upper(),
             "x".join(map(str, layer.shape)),
             *_cells(layer.isolated),

@@ -36,6 +36,11 @@ def placed_tensors(program: Program) -> dict[str, PlacedTensor]:
     }
 
 
+def shorten(name: str, longest: int) -> str:
+    """`name`, or its end behind three dots: `longest` characters."""
+    return name if len(name) <= longest else "..." + name[3 - longest :]
+
+
 class Names:
     """Describes places of one program; names longer than `longest` characters lose their beginning."""
 
@@ -45,9 +50,7 @@ class Names:
 
     def shorten(self, name: str) -> str:
         """`name`, or its end behind three dots."""
-        if self._longest is None or len(name) <= self._longest:
-            return name
-        return "..." + name[3 - self._longest :]
+        return name if self._longest is None else shorten(name, self._longest)
 
     def describe(self, place: Place, preferred: Sequence[str] = ()) -> str:
         """`tensor`, `tensor[y=2, x=1, c=16]`, `tensor+0x8` or `segment+0x40`.

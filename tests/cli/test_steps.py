@@ -1,0 +1,48 @@
+"""What runs where, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+import rocketnpu as rn
+from models import ModelBuilder
+from rocketnpu.cli.steps import placement, print_steps
+from rocketnpu.program.model import CpuStep, OperatorEntry, Program, Segment
+
+
+def program(*reasons: str, segments: tuple[Segment, ...] = (Segment("commands", 0, b""),)) -> Program:
+    """A program whose operators are all on the CPU."""
+    operators = tuple(OperatorEntry(f"op{index}", "OP", reason) for index, reason in enumerate(reasons))
+    return Program("m", segments, (), (), (CpuStep("s", operators, (), (), b""),), (), (), ())
+
+
+def test_one_line_counts_operators_and_names_the_reasons() -> None:
+    model = ModelBuilder()
+    y = model.conv2d(model.input((1, 4, 4, 8)), 8)
+    line = placement(rn.compile(model.build(model.softmax(y))), "emulator")
+    assert line == "1 of 2 operators on the NPU (emulator), 1 on the CPU: SOFTMAX has no NPU form"
+
+
+def test_a_rule_reads_as_what_is_broken() -> None:
+    line = placement(program("the batch is 1"), "emulator")
+    assert line == "0 of 1 operators on the NPU (emulator), 1 on the CPU: breaks the rule: the batch is 1"
+
+
+def test_the_line_gives_three_reasons_and_each_once() -> None:
+    line = placement(program("a has no NPU form", "a has no NPU form", "b", "c", "d"), "emulator")
+    assert line.endswith("5 on the CPU: a has no NPU form; breaks the rule: b; breaks the rule: c; ...")
+
+
+def test_a_model_in_one_piece_breaks_no_rule() -> None:
+    line = placement(program("operator 3 (WHILE) is control flow", segments=()), "emulator")
+    assert line.endswith("1 on the CPU: the model runs as one piece: operator 3 (WHILE) is control flow")
+
+
+def test_tables_shorten_names_and_say_what_happens_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ModelBuilder()
+    y = model.conv2d(model.input((1, 4, 4, 8)), 16, name="first;second;third;fourth;fifth;sixth;seventh")
+    z = model.reshape(y, (1, 16, 16))
+    print_steps(rn.compile(model.build(z)), cores=1)
+    out = capsys.readouterr().out
+    assert " ...rd;fourth;fifth;sixth;seventh " in out, out
+    assert "in place" in out, out
