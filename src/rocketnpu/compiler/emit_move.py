@@ -1,9 +1,9 @@
 """Register values of a move: a DPU-only task that copies bytes, or takes the larger of two (hardware/dpu.md, EW stage).
 
-Evidence: the copy is the vendor's (hardware/layouts.md, Concatenation) without its change of grid; its output notch, the
-vendor's of column tiles (hardware/dpu.md, Output writer). EW maxima of int8 are exact on silicon, 4096 elements.
-Operands that overlap in memory, rows of a single pixel, and a row that runs over the ends of the tensor's rows stand on
-the meaning of the address and size registers alone.
+Evidence: the copy is the vendor's (hardware/layouts.md, Concatenation) without its change of grid; its output notch is
+the vendor's of column tiles (hardware/dpu.md, Output writer). EW maxima of int8 are exact on silicon, 4096 elements.
+Operands that overlap in memory, rows of a single pixel, and a row that runs over the ends of the tensor's rows stand
+on the meaning of the address and size registers alone.
 """
 
 from __future__ import annotations
