@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import shutil
 import subprocess
@@ -133,3 +134,22 @@ def test_memory_of_a_job_that_has_not_ended_is_not_given_back(case: Case) -> Non
                 pass
             case.check(other.run(case.inputs[1]), 1)
         device.close()
+
+
+def test_written_memory_is_flushed_by_the_next_submission_if_the_first_could_not(
+    kernel: VirtualKernel, case: Case
+) -> None:
+    flush = "FINI_BO" if "accel" in kernel.system.tree.node else "MEM_SYNC"
+    ranges: list[bytes] = []
+
+    def before(name: str, argument: ctypes.Structure) -> None:
+        if name == flush:
+            ranges.append(bytes(argument))
+            if len(ranges) == 1:
+                raise OSError(errno.EIO, "")
+
+    with rn.Session(case.program, device=open_board(Interposed(kernel, before))) as session:
+        with pytest.raises(rn.DeviceError, match=flush):
+            session.run(case.inputs[0])
+        case.check(session.run(case.inputs[1]), 1)
+    assert ranges[0] in ranges[1:]

@@ -117,9 +117,10 @@ class KernelDevice(Device, Generic[Prepared]):
             self._node.check()
             for buffer in _touched(key[0][0][0]):
                 if buffer in self._dirty:
-                    start, stop = self._dirty.pop(buffer)
+                    start, stop = self._dirty[buffer]
                     stop = min(align(stop, CACHE_LINE_BYTES), self._blocks[buffer].memory.size)
                     self._flush(self._blocks[buffer], start // CACHE_LINE_BYTES * CACHE_LINE_BYTES, stop)
+                    del self._dirty[buffer]
             self._under_way.add(prepared)
         try:
             return self._run(prepared)

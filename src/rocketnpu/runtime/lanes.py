@@ -71,6 +71,7 @@ class Lanes:
         with ExitStack() as ends:  # all of them, even if one fails
             ends.callback(self._first_loads.clear)
             ends.callback(self._lanes.clear)
+            ends.callback(self._devices.clear)
             for device in self._devices[keep_first_device:]:
                 ends.callback(device.close)
             if keep_first_device:

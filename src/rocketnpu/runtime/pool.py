@@ -47,9 +47,8 @@ class Pool:
             return block
         block = self._create(size)
         if block is None and self._free:
-            for unused in self._free:
-                self._destroy(unused)
-            self.clear()
+            while self._free:
+                self._destroy(self._free.pop())
             block = self._create(size)
         return block
 

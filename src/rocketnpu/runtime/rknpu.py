@@ -140,7 +140,11 @@ class RknpuDevice(KernelDevice[_Submission]):
                 f"{self.node}: no memory for {len(tasks)} task descriptors (ENOMEM): close other sessions"
             )
         array.memory[: ctypes.sizeof(tasks)] = np.frombuffer(bytes(tasks), np.uint8)
-        self._sync(array, SyncFlag.TO_DEVICE, 0, size)
+        try:
+            self._sync(array, SyncFlag.TO_DEVICE, 0, size)
+        except DeviceError:
+            self._destroy(array)
+            raise
         submits: list[rknpu.Submit] = []
         start = 0
         for part in parts:
