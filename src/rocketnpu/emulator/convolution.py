@@ -17,6 +17,7 @@ from rocketnpu.emulator.dpu import (
     element_from_memory,
     integer_steps,
     truncation,
+    uses_lut,
 )
 from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Reader, decode_reader
 from rocketnpu.emulator.faults import unsupported
@@ -46,9 +47,9 @@ class _Prepared:
 
     def __init__(self, task: ConvolutionTask, raw: list[Bytes | None], lut: LutMemory) -> None:
         self._raw = [None if part is None else part.copy() for part in raw]
-        self._lut_version = lut.version
-        self._lut = lut
         self._state, self._output = task.state, task.output
+        self._lut = lut
+        self._lut_version = lut.version if uses_lut(task.state) else None
         weights, bs, bn = self._raw
         assert weights is not None
         self._values, ow = task.operands(bs, bn)
@@ -66,10 +67,8 @@ class _Prepared:
 
     def matches(self, raw: list[Bytes | None], lut: LutMemory) -> bool:
         """Whether memory still holds the same bytes."""
-        return (
-            self._lut is lut
-            and self._lut_version == lut.version
-            and all(a is b is None or _same(a, b) for a, b in zip(self._raw, raw, strict=True))
+        return (self._lut_version is None or (self._lut is lut and self._lut_version == lut.version)) and all(
+            a is b is None or _same(a, b) for a, b in zip(self._raw, raw, strict=True)
         )
 
     def pipeline(self, first: int, last: int) -> Pipeline | FloatPipeline:

@@ -132,6 +132,11 @@ def integer_steps(state: TaskState, values: ChannelValues, lut: LutMemory, chann
     return steps
 
 
+def uses_lut(state: TaskState) -> bool:
+    """Whether the steps of an integer task include a lookup."""
+    return not state.flag(DPU.EW_CFG, "EW_BYPASS") and not state.flag(DPU.EW_CFG, "EW_LUT_BYPASS")
+
+
 def truncation(state: TaskState) -> list[Step]:
     """CORE's CLIP_TRUNCATE, before all DPU stages."""
     shift = state.value(CORE.CLIP_TRUNCATE, "CLIP_TRUNCATE")
@@ -200,7 +205,7 @@ def _element_wise(state: TaskState, lut: LutMemory) -> list[Step]:
     steps: list[Step] = []
     if not state.flag(cfg, "EW_OP_BYPASS"):
         steps.append(_element_operation(state))
-    if not state.flag(cfg, "EW_LUT_BYPASS"):
+    if uses_lut(state):
         if steps:
             raise unsupported(cfg, "EW_LUT_BYPASS", 0, "a lookup together with an operand is not known to work")
         steps.append(Lookup(table_of(state, lut)))

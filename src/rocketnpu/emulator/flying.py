@@ -65,6 +65,7 @@ class FlyingTask:
         data = [_detached(part, target.array) for part in self._source.read(memory)]
         element = reader.element
         element_data = [_detached(part, target.array) for part in element.read(memory)] if element else []
+        table = None if element or self._has_channel_operands else pipeline.byte_table()
         rows = max(_TILE_ELEMENTS // (out.width * channels), 1)
 
         def work(first: int, workspace: Workspace) -> None:
@@ -73,6 +74,10 @@ class FlyingTask:
             shape = ((last - first) * out.width, channels)
             values: Array = workspace.take("values", shape, DTYPES[self._source.precision])
             self._source.gather(data, *span, values.view(np.uint8))
+            if table is not None:
+                found = np.frombuffer(values.tobytes().translate(table), np.int8).reshape(shape)
+                out.store(target.array, found, first, 0)
+                return
             operand: Array | None = None
             if element:
                 operand = workspace.take("element", shape, DTYPES[element.precision])
@@ -81,6 +86,11 @@ class FlyingTask:
 
         machine.workers.run(range(0, out.height, rows), work)
         target.commit()
+
+    @property
+    def _has_channel_operands(self) -> bool:
+        channels = self._output.channels
+        return self._reader.bs_region(channels) is not None or self._reader.bn_region(channels) is not None
 
     def _operands(self, machine: Machine) -> ChannelValues:
         reader, channels = self._reader, self._output.channels

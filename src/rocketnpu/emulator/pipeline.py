@@ -17,6 +17,7 @@ Array: TypeAlias = NDArray[Any]
 
 _FLOAT64_EXACT = 1 << 52
 """A float64 holds one bit more, which rounding needs: it adds a half."""
+_BYTE_MAGNITUDE = 1 << 7
 _INT64_EXACT = 1 << 62
 """What the formulas of hw.arithmetic take."""
 
@@ -64,6 +65,16 @@ class Pipeline:
         else:
             self.exact(values, operand, out)
         return out
+
+    def byte_table(self) -> bytes | None:
+        """The output byte of every input byte, from 0 to 255; None unless int8 becomes int8.
+
+        For steps without an operand that treat all channels alike.
+        """
+        if self._dtype != np.int8 or self._bound > _BYTE_MAGNITUDE:
+            return None
+        values = np.arange(256, dtype=np.uint8).view(np.int8)[:, None]
+        return self.run(values, None, Workspace()).tobytes()
 
     def exact(self, values: Array, operand: Array | None, out: Array) -> None:
         """The reference: every step on int64."""
