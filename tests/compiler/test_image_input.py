@@ -63,3 +63,24 @@ def test_an_image_with_two_readers(second: str) -> None:
     }[second]()
     result = agreement(model.build(y, other), model.random_inputs())
     assert image_formats(result.program) == ({10} if second in ("convolution", "softmax") else {0})
+
+
+@pytest.mark.parametrize("readers", ["convolutions", "convolution and depthwise"])
+def test_an_image_whose_sign_is_flipped_first(readers: str) -> None:
+    """The QUANTIZE at the start of a model with uint8 inputs moves no byte: dense pixels stay dense."""
+    model = ModelBuilder(seed=7)
+    x = model.input((1, 18, 20, 3), "uint8", 0.02, 131)
+    flipped = model.quantize(x, Grid(0.02, 3), "int8")
+    y = model.conv2d(flipped, 8, output=Grid(0.03, 0))
+    other = model.conv2d(flipped, 12, kernel=5) if readers == "convolutions" else model.depthwise(flipped)
+    result = run_on_npu(model, y, other)
+    assert image_formats(result.program) == ({10} if readers == "convolutions" else {0})
+    entries = {entry.name: entry.cube for entry in result.program.tensors}
+    assert entries[x] == entries[flipped]
+
+
+def test_a_change_of_grid_needs_the_feature_cube() -> None:
+    model = ModelBuilder(seed=8)
+    x = model.input((1, 18, 20, 3), "uint8", 0.02, 131)
+    result = run_on_npu(model, model.conv2d(model.quantize(x, Grid(0.025, 3), "int8"), 8))
+    assert image_formats(result.program) == {0}

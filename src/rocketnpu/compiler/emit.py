@@ -60,16 +60,16 @@ def emit(
     cores: int = 1,
 ) -> Program:
     """The finished program of a graph whose steps and arena are planned, for 1 .. `cores` cores."""
-    places = {
-        tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in storage(steps).items()
-    }
+    located = storage(steps)
+    places = {tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in located.items()}
     commands, pool = CommandSegment(), ConstantPool()
-    images = {
-        plan.form.input
+    dense = {
+        located[plan.form.input].place
         for step in steps
         for plan in step.plans
         if isinstance(plan, PlannedConvolution) and plan.form.image_input
     }
+    images = {tensor for tensor, at in located.items() if at.place in dense}
     emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
     if cores > 1:
         # After all lists for one core, which follow one another without a gap.

@@ -3,6 +3,7 @@
 1. An input of 1 to 4 channels that only direct convolutions over all its channels read is stored as dense pixels,
    which the chip's image mode takes (hardware/layouts.md, First layer): the host need not spread it to 16 channels.
 2. If one of its readers cannot be tiled that way, it stays a feature cube for all of them.
+3. A QUANTIZE that only flips the sign gives the same bytes another name: its readers count as the image's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.place import Placed, PlannedConvolution
+from rocketnpu.compiler.place import Placed, PlannedAlias, PlannedConvolution
 from rocketnpu.compiler.tile import tile
 from rocketnpu.hw.limits import MAX_IMAGE_CHANNELS
 from rocketnpu.ir import Graph
@@ -21,13 +22,28 @@ def with_image_inputs(graph: Graph, placed: Sequence[Placed]) -> tuple[Placed, .
     """The same operators, with dense inputs where both rules allow it."""
     result = list(placed)
     for name in graph.inputs:
-        readers = {index: item for index, item in enumerate(result) if name in item.operator.inputs and item.plan}
-        dense = {index: _reading_image(item, name) for index, item in readers.items()}
-        planned = {index: item for index, item in dense.items() if item is not None}
-        if name not in graph.outputs and len(planned) == len(dense):
-            for index, item in planned.items():
-                result[index] = item
+        for index, item in (_dense_readers(graph, placed, name) or {}).items():
+            result[index] = item
     return tuple(result)
+
+
+def _dense_readers(graph: Graph, placed: Sequence[Placed], name: str) -> dict[int, Placed] | None:
+    """The readers of an image, and of its aliases (rule 3), as readers of dense pixels; None if one cannot be that."""
+    if name in graph.outputs:
+        return None
+    found: dict[int, Placed] = {}
+    for index, item in enumerate(placed):
+        if name not in item.operator.inputs or not item.plan:
+            continue
+        if item.operator.kind == "QUANTIZE" and isinstance(item.plan[0], PlannedAlias):
+            behind = _dense_readers(graph, placed, item.operator.outputs[0])
+        else:
+            dense = _reading_image(item, name)
+            behind = None if dense is None else {index: dense}
+        if behind is None:
+            return None
+        found |= behind
+    return found
 
 
 def _reading_image(item: Placed, name: str) -> Placed | None:
