@@ -161,7 +161,7 @@ def test_a_model_that_is_no_model_is_refused_in_one_line(tmp_path: Path, capsys:
     path = tmp_path / "x.rknn"
     path.write_bytes(b"RKNN")
     assert rknn.load_rknn(path) == -1
-    failed(capsys, "not an RKNN file")
+    failed(capsys, "RKNN file is damaged or cut short")
     assert rknn.init_runtime() == -1
     failed(capsys, "load_rknn first")
 

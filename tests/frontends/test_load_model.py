@@ -27,7 +27,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is a directory, not a model file"):
+    with pytest.raises(ModelError, match="is a directory, not a file"):
         load_model(tmp_path)
 
 
@@ -47,3 +47,24 @@ def test_a_tflite_file_without_its_identifier_is_refused(tmp_path: Path) -> None
     (tmp_path / "broken.tflite").write_bytes(b"hello world, this is no model")
     with pytest.raises(ModelError, match="is not a TFLite file"):
         load_model(tmp_path / "broken.tflite")
+
+
+def test_a_file_without_end_is_one_line() -> None:
+    with pytest.raises(ModelError, match="/dev/zero has more than 1073741824 bytes"):
+        load_model("/dev/zero")
+
+
+def test_an_empty_path_is_one_line() -> None:
+    with pytest.raises(ModelError, match="the path of the file is empty"):
+        load_model("")
+
+
+def test_a_file_that_is_cut_short_says_so() -> None:
+    model = ModelBuilder()
+    data = model.build(model.conv2d(model.input((1, 4, 4, 2)), 4))
+    for size in range(8, len(data), 40):
+        with pytest.raises(ModelError) as caught:
+            load_model(data[:size])
+        assert "unpack_from" not in str(caught.value)
+    with pytest.raises(ModelError, match="leads beyond the end of the file, which is cut short or damaged"):
+        load_model(data[: len(data) // 2])

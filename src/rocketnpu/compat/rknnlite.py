@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compat.files import read_file
 from rocketnpu.compat.rknnlite_inputs import Port, prepare_inputs
 from rocketnpu.errors import DeviceError, Error
+from rocketnpu.frontends.files import read_file
 from rocketnpu.hw.limits import CORES
 from rocketnpu.program.model import Program
 from rocketnpu.rknn import load_rknn

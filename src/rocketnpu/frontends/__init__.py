@@ -6,14 +6,20 @@ from collections.abc import Collection
 from pathlib import Path
 
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.files import read_file
 from rocketnpu.frontends.flatbuffer import IDENTIFIER
 from rocketnpu.frontends.onnx import PROTOBUF_START, load_onnx
 from rocketnpu.frontends.tflite import load_tflite
 from rocketnpu.ir import Graph
 
-__all__ = ["load_model", "load_onnx", "load_tflite"]
+__all__ = ["is_model", "load_model", "load_onnx", "load_tflite"]
 
 SUPPORTED = "TFLite (.tflite), ONNX (.onnx)"
+
+
+def is_model(data: bytes, name: str) -> bool:
+    """Whether `load_model` would try to read a file of this content and name."""
+    return bool(data) and (_is_tflite(data, name) or _is_onnx(data, name))
 
 
 def load_model(source: str | Path | bytes, keep: Collection[str] = ()) -> Graph:
@@ -25,21 +31,19 @@ def load_model(source: str | Path | bytes, keep: Collection[str] = ()) -> Graph:
     if isinstance(source, bytes):
         data, name = source, "the model"
     else:
-        data, name = _read(Path(source)), str(source)
+        data, name = read_file(source), str(source)
     if not data:
         raise ModelError(f"{name} is empty; supported models: {SUPPORTED}")
-    if data[4:8] == IDENTIFIER or name.endswith(".tflite"):
+    if _is_tflite(data, name):
         return load_tflite(data, name)
-    if data.startswith(PROTOBUF_START) or name.endswith(".onnx"):
+    if _is_onnx(data, name):
         return load_onnx(data, name, keep)
     raise ModelError(f"{name} is not a supported model; supported: {SUPPORTED}")
 
 
-def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise ModelError(f"{path} is a directory, not a model file")
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(f"can't read {path}: {reason}") from error
+def _is_tflite(data: bytes, name: str) -> bool:
+    return data[4:8] == IDENTIFIER or name.endswith(".tflite")
+
+
+def _is_onnx(data: bytes, name: str) -> bool:
+    return data.startswith(PROTOBUF_START) or name.endswith(".onnx")

@@ -34,7 +34,9 @@ def malformed_is_model_error(where: str) -> Generator[None]:
     """Turn what the flatbuffers runtime raises on bad offsets and lengths into a ModelError that names `where`."""
     try:
         yield
-    except (struct.error, IndexError, ValueError, TypeError, OverflowError) as error:
+    except (struct.error, IndexError) as error:
+        raise ModelError(f"{where} leads beyond the end of the file, which is cut short or damaged") from error
+    except (ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"{where} is malformed: {' '.join(str(error).split())}") from error
 
 

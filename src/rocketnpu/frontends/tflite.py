@@ -151,7 +151,8 @@ def _read_quantization(
     reader: Reader, table: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> Quantization | None:
     """The quantization of an integer tensor; None when it has no scales (converters also note ranges of float ones)."""
-    scales = reader.numbers(table, "Scale").astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a damaged scale may be a signalling NaN, which is refused below
+        scales = reader.numbers(table, "Scale").astype(np.float64)
     zero_points = reader.numbers(table, "ZeroPoint").astype(np.int64)
     if scales.size == 0 or dtype.kind not in "iu":
         return None

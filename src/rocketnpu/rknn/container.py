@@ -24,6 +24,8 @@ TASK_RECORD = struct.Struct("<8IQ")
 """flags, op_idx, enable_mask, int_mask, int_clear, int_status, regcfg_amount, regcfg_offset, regcmd_addr: the vendor
 driver's task descriptor, 40 bytes (hardware/kernels.md)."""
 
+_CUT = "damaged or cut short (copy it again, or convert the model again)"
+
 COMMANDS, TASKS = "regcmd", "task"
 """Names of the tensors whose buffers are the command words and the task records."""
 
@@ -140,17 +142,19 @@ def parse_container(data: bytes) -> Container:
 
 def _body(data: bytes) -> bytes:
     """The FlatBuffer between the fixed header and the JSON text, whose length must agree with the file's."""
-    if len(data) < HEADER_BYTES or data[: len(MAGIC)] != MAGIC:
+    if data[: len(MAGIC)] != MAGIC:
         raise ModelError(f"not an RKNN file: it starts with {data[:4]!r}, expected {MAGIC!r}")
+    if len(data) < HEADER_BYTES:
+        raise ModelError(f"RKNN file is {_CUT}: {len(data)} bytes, its header alone has {HEADER_BYTES}")
     version, length = struct.unpack_from("<QQ", data, 8)
     if version != VERSION:
         raise ModelError(f"RKNN container version {version} is not supported; only version {VERSION} is")
     json_start = HEADER_BYTES + length + 8
     if json_start > len(data):
-        raise ModelError(f"RKNN file is cut short: its body of {length} bytes does not fit in {len(data)} bytes")
+        raise ModelError(f"RKNN file is {_CUT}: {len(data)} bytes, its body needs {json_start}")
     json_length = struct.unpack_from("<Q", data, json_start - 8)[0]
     if json_start + json_length > len(data):
-        raise ModelError(f"RKNN file is cut short: its JSON text of {json_length} bytes does not fit")
+        raise ModelError(f"RKNN file is {_CUT}: {len(data)} bytes, its JSON text ends at {json_start + json_length}")
     return data[HEADER_BYTES : HEADER_BYTES + length]
 
 

@@ -48,7 +48,8 @@ class FlatReader:
         """Raises ModelError unless the range lies inside the buffer and the budget allows one more read of it."""
         if start < 0 or size_bytes < 0 or start + size_bytes > len(self.data):
             raise ModelError(
-                f"{where}: {size_bytes} bytes at {start:#x} lie outside the FlatBuffer of {len(self.data)} bytes"
+                f"{where}: {size_bytes} bytes at {start:#x} lie outside the FlatBuffer of {len(self.data)} bytes; "
+                "the file is damaged: copy it again, or convert the model again"
             )
         self._budget_bytes -= size_bytes
         if self._budget_bytes < 0:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from rocketnpu.compiler import compile_graph
 from rocketnpu.errors import ModelError
-from rocketnpu.frontends import load_model
+from rocketnpu.frontends import SUPPORTED, is_model, load_model
+from rocketnpu.frontends.files import read_file
 from rocketnpu.program.container import decode_program, is_container
 from rocketnpu.program.model import Program
 from rocketnpu.rknn import load_rknn
 from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
+
+_COMPILED = "a compiled program is a .rnpu or .rknn file; compile a model with rocketnpu.compile"
 
 
 def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection[str] = ()) -> Program:
@@ -32,8 +35,13 @@ def load(source: str | Path | bytes) -> Program:
     if is_container(data):
         return decode_program(data, name)
     if data.startswith(RKNN_MAGIC):
-        return load_rknn(data, name)
-    raise ModelError(f"{name} is not a compiled program (.rnpu or .rknn); compile a model with rocketnpu.compile")
+        try:
+            return load_rknn(data, name)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from None
+    if not data:
+        raise ModelError(f"{name} is empty; {_COMPILED}")
+    raise ModelError(f"{name} is not a compiled program; {_COMPILED}")
 
 
 def load_program(source: str | Path | bytes, keep: Collection[str] = ()) -> Program:
@@ -41,6 +49,9 @@ def load_program(source: str | Path | bytes, keep: Collection[str] = ()) -> Prog
     data = _bytes(source)
     if is_container(data) or data.startswith(RKNN_MAGIC):
         return load(source)
+    if not is_model(data, _name(source)):
+        problem = "is not a supported file" if data else "is empty"
+        raise ModelError(f"{_name(source)} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
     return compile_model(source, keep=keep)
 
 
@@ -49,10 +60,4 @@ def _name(source: str | Path | bytes) -> str:
 
 
 def _bytes(source: str | Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    try:
-        return Path(source).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(f"can't read {source}: {reason}") from error
+    return source if isinstance(source, bytes) else read_file(source)
