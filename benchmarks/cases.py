@@ -28,7 +28,7 @@ class Row:
     met: bool
 
     def __str__(self) -> str:
-        return f"{self.check:56s} {self.figure:44s} {self.target:24s}{'' if self.met else ' MISSED'}".rstrip()
+        return f"{self.check:60s} {self.figure:58s} {self.target:16s}{'' if self.met else ' MISSED'}".rstrip()
 
 
 @dataclass(frozen=True)

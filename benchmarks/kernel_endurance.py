@@ -115,6 +115,8 @@ def _clients(
     while any(thread.is_alive() for thread in threads):
         most_files = max(most_files, system.counters.get("files", 0))
         time.sleep(0.02)
+    if not all(output.exists() for output in outputs):
+        raise Error("a client has failed; what it said is above")
     return [json.loads(output.read_text()) for output in outputs], most_files
 
 
