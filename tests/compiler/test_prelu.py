@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rocketnpu as rn
 from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
 from models import Grid, ModelBuilder, random_values
 
@@ -49,6 +50,14 @@ def test_slopes_beyond_the_multiplier_stay_on_the_cpu() -> None:
     alpha = model.constant(np.array([127], np.int8), Grid(1000.0, 0))
     reason = reason_on_cpu(model, model.prelu(model.input(SHAPE), alpha))
     assert reason == "slopes of negative values are at most 16383"
+
+
+def test_an_alpha_larger_than_the_data_stays_on_the_cpu() -> None:
+    model = ModelBuilder(seed=4)
+    alpha = model.constant(random_values(model.rng, (1, 3, 2, 5), "int8"), Grid(0.004, 0))
+    y = model.operator("PRELU", [model.input((1, 1, 1, 5)), alpha], (1, 3, 2, 5), Grid(0.02, 3))
+    (step,) = rn.compile(model.build(y)).steps  # LiteRT refuses to run it
+    assert [op.reason for op in step.operators] == ["the constant broadcasts to the other operand's shape"]
 
 
 def test_an_alpha_for_each_pixel_stays_on_the_cpu() -> None:

@@ -115,7 +115,7 @@ def test_the_same_bytes_on_several_cores(cores: int) -> None:
     for count in (1, cores):
         program = rn.compile(model.build(z), cores=count)
         assert_sound(program)
-        with rn.Session(program, device="emulator") as session:
+        with rn.Session(program, device="emulator", cores=count) as session:
             outputs.append(session.run(inputs)[z])
     assert np.array_equal(*outputs)
 

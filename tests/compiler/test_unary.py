@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rocketnpu as rn
 from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
 from models import Grid, ModelBuilder
 from rocketnpu.program.model import NpuStep
@@ -85,6 +86,19 @@ def test_tables_of_operators_that_follow_one_another() -> None:
     y = model.conv2d(model.add(a, b, output=Grid(0.012, -5)), 24)
     result = run_on_npu(model, model.unary("HARD_SWISH", y, Grid(0.05, -100)))
     assert all(isinstance(step, NpuStep) for step in result.program.steps)
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_a_table_is_loaded_on_the_core_that_uses_it(cores: int) -> None:
+    model = ModelBuilder(seed=4)
+    y = model.conv2d(model.input((1, 40, 40, 32)), 64, output=Grid(0.05, 0))
+    z = model.conv2d(model.unary("TANH", y), 64, output=Grid(0.05, 0))
+    data, inputs = model.build(model.unary("GELU", z, Grid(0.03, -100), approximate=True)), model.random_inputs()
+    outputs = []
+    for count in (1, cores):
+        with rn.Session(rn.compile(data, cores=count), device="emulator", cores=count) as session:
+            outputs.append(next(iter(session.run(inputs).values())))
+    assert np.array_equal(*outputs)
 
 
 def test_a_width_beyond_4096_stays_on_the_cpu() -> None:

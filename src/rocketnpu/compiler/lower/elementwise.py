@@ -80,9 +80,12 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
 
 
 def spread(fixed: Tensor, data: Tensor) -> NDArray[np.int8]:
-    """A constant that broadcasts to the shape of `data`: int8 (height, width, channels)."""
+    """A constant over the shape of `data`: int8 (height, width, channels); ConstraintError if it does not broadcast."""
     values, _ = as_int8(fixed)
-    whole = np.broadcast_to(values, data.shape)
+    try:
+        whole = np.broadcast_to(values, data.shape)
+    except ValueError:
+        raise ConstraintError("the constant broadcasts to the other operand's shape") from None
     if data.layout == "NCHW":
         whole = whole.transpose(0, 2, 3, 1)
     shape = cube_shape(data)
