@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import rocketnpu as rn
 from models import ModelBuilder
+from rocketnpu.verify import verify
 
 
 def model() -> tuple[bytes, list[np.ndarray]]:
@@ -83,3 +86,15 @@ def test_commands_can_be_read_and_written_as_text() -> None:
     text = rn.disassemble(words)
     assert "CNA" in text
     np.testing.assert_array_equal(rn.assemble(text), words)
+
+
+def test_the_package_knows_its_version() -> None:
+    assert rn.__version__ == version("rocketnpu")
+
+
+def test_verify_takes_inputs_by_name() -> None:
+    data, inputs = model()
+    bad: Any
+    for bad, message in (([inputs[0]], "is a mapping"), ([{}], "lacks 'input0'")):
+        with pytest.raises(rn.ModelError, match=message):
+            verify(data, bad)

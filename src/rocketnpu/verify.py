@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,11 +96,11 @@ def verify(model: str | Path | bytes, inputs: Sequence[Mapping[str, ArrayLike]] 
 
     `model` is a .tflite or .onnx file. Raises ModelError for a bad model or inputs.
     """
-    graph = load_model(model)
     program = compile_model(model)
+    graph = load_model(model)
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)
-    sets = list(inputs) if inputs is not None else random_inputs(program, 3)
+    sets = random_inputs(program, 3) if inputs is None else [_checked(program, values) for values in inputs]
     return _compare(program, (reference.tensors([values[name] for name in program.inputs]) for values in sets))
 
 
@@ -143,6 +143,17 @@ def _compare(program: Program, references: Iterable[Mapping[str, NDArray[Any]]],
     return VerifyReport(
         program.name, count, tuple(layer for name, layer in layers.items() if name in compared), outputs, same_top
     )
+
+
+def _checked(program: Program, values: object) -> Mapping[str, ArrayLike]:
+    names = ", ".join(map(repr, program.inputs))
+    if not isinstance(values, Mapping):
+        raise ModelError(f"each set of inputs is a mapping {{name: array}} of {names}, not {type(values).__name__}")
+    found = cast(Mapping[str, ArrayLike], values)
+    missing = [name for name in program.inputs if name not in found]
+    if missing:
+        raise ModelError(f"a set of inputs lacks {missing[0]!r}; the inputs of {program.name} are {names}")
+    return found
 
 
 def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -73,7 +73,7 @@ def test_a_single_input_may_be_an_array_or_nested_lists(mixed: Case) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a, _: [a], r"the model has 2 inputs \(input0, input1\); 1 were given"),
+        (lambda a, _: [a], r"the model has 2 inputs \('input0', 'input1'\); 1 were given"),
         (lambda a, b: [a, b, b], "3 were given"),
         (lambda a, _: {"input0": a}, "'input1' is missing"),
         (lambda a, b: {"input0": a, "input1": b, "input2": b}, "'input2' is not one"),
@@ -334,3 +334,47 @@ def test_results_come_in_the_model_s_order() -> None:
     late = model.conv2d(early, 4, name="late")
     with rn.Session(model.build(late, early)) as session:
         assert list(session.run(model.random_inputs())) == [info.name for info in session.outputs] == ["late", "early"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": None}, "device is 'auto', .* or a Device, not None"),
+        ({"cores": "2"}, "cores is a whole number, not '2'"),
+        ({"fetch": 5}, "fetch is the name of a tensor, .* not 5"),
+        ({"fetch": [5]}, r"fetch is the name of a tensor, .* not \[5\]"),
+        ({"fetch": ["zz"]}, "has no tensor 'zz'"),
+    ],
+)
+def test_arguments_of_a_session_are_one_clear_line(mixed: Case, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(rn.Error, match=message) as caught:
+        rn.Session(rn.compile(mixed.data), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [None, 5, ["m.tflite"]])
+def test_what_is_no_source_of_a_model_is_one_clear_line(source: Any) -> None:
+    for use in (rn.Session, rn.compile, rn.load):
+        with pytest.raises(rn.ModelError, match="a model is a path or a file's bytes, not "):
+            use(source)
+
+
+def test_compile_refuses_arguments_of_foreign_types(mixed: Case) -> None:
+    bad: Any
+    for bad in ({"cores": "2"}, {"keep": 5}):
+        with pytest.raises(rn.CompileError, match=f"{next(iter(bad))} is .* not "):
+            rn.compile(mixed.data, **bad)
+
+
+def test_running_nothing_names_the_inputs(mixed: Case) -> None:
+    nothing: Any = None
+    with rn.Session(mixed.data) as session, pytest.raises(rn.ModelError, match="inputs are 'input0'"):
+        session.run(nothing)
+
+
+def test_programs_and_sessions_are_short_on_a_screen(mixed: Case) -> None:
+    program = rn.compile(mixed.data)
+    assert repr(program).startswith("<Program the model: 4 steps, ")
+    with rn.Session(program, "emulator") as session:
+        assert repr(session) == "<Session of the model on emulator: 4 steps>"
+    assert repr(session).endswith(", closed>")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import rocketnpu as rn
 from rocketnpu.cli import bench, compile, demo, devices, doctor, inspect, run, verify, virtual
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain, silence
@@ -62,7 +63,7 @@ def _prepare_streams() -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="rocketnpu", description="A toolchain for the NPU of the Rockchip RK3588.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {rn.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
@@ -70,12 +71,6 @@ def _parser() -> Parser:
         module.configure(command)
         command.set_defaults(execute=module.execute)
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("rocketnpu")
 
 
 def _message(error: Error | OSError | MemoryError) -> str:

@@ -121,7 +121,7 @@ class CpuStep:
 Step: TypeAlias = NpuStep | CpuStep
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """A compiled model, ready for any device."""
 
@@ -141,3 +141,7 @@ class Program:
         from rocketnpu.program.container import encode_program  # which imports this module
 
         Path(path).write_bytes(encode_program(self))
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.steps)} steps, {len(self.tasks)} tasks, {len(self.tensors)} tensors"
+        return f"<Program {self.name}: {sizes}, {sum(item.size_bytes for item in self.segments)} bytes of memory>"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from os import PathLike
 from pathlib import Path
+from typing import cast
+
+import numpy as np
 
 from rocketnpu.compiler import compile_graph
-from rocketnpu.errors import ModelError
+from rocketnpu.errors import CompileError, ModelError
 from rocketnpu.frontends import SUPPORTED, is_model, load_model
 from rocketnpu.frontends.files import read_file
 from rocketnpu.program.container import decode_program, is_container
@@ -23,6 +27,11 @@ def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection
     `keep` names tensors that fusion must leave in place; "all" is every one. Raises ModelError for a bad file,
     CompileError for what the compiler cannot do.
     """
+    check_source(model)
+    if not isinstance(cast(object, cores), int | np.integer):
+        raise CompileError(f"cores is a whole number, not {cores!r}")
+    if not isinstance(cast(object, keep), Collection):
+        raise CompileError(f"keep is the name of a tensor, a collection of names, or 'all', not {keep!r}")
     named = () if keep == "all" else (keep,) if isinstance(keep, str) else keep
     graph = load_model(model, named)
     kept = tuple(graph.tensors) if keep == "all" else named
@@ -31,6 +40,7 @@ def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection
 
 def load(source: str | Path | bytes) -> Program:
     """A compiled program: a .rnpu file, or a vendor .rknn file. Raises ModelError for anything else."""
+    check_source(source)
     data, name = _bytes(source), _name(source)
     if is_container(data):
         return decode_program(data, name)
@@ -53,6 +63,12 @@ def load_program(source: str | Path | bytes, keep: Collection[str] = ()) -> Prog
         problem = "is not a supported file" if data else "is empty"
         raise ModelError(f"{_name(source)} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
     return compile_model(source, keep=keep)
+
+
+def check_source(source: object) -> None:
+    """Raise ModelError for what is neither a path nor a file's bytes."""
+    if not isinstance(source, str | bytes | PathLike):
+        raise ModelError(f"a model is a path or a file's bytes, not {type(source).__name__}")
 
 
 def _name(source: str | Path | bytes) -> str:

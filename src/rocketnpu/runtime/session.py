@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.runtime.lanes import Lane, Lanes
-from rocketnpu.runtime.load import load_program
+from rocketnpu.runtime.load import check_source, load_program
 from rocketnpu.runtime.pieces import make_piece
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -83,10 +83,13 @@ class Session:
         Device, which the session leaves open.
 
         `fetch` names tensors that later runs will ask for ("all": any), so that no fusion dissolves them; it has no
-        effect on a model that is already compiled. `cores` is how many cores one run uses.
+        effect on a model that is already compiled, which must have them. `cores` is how many cores one run uses.
         Raises ModelError, CompileError or DeviceError.
         """
+        _check_arguments(model, device, cores, fetch)
         program = model if isinstance(model, Program) else load_program(model, keep=fetch)
+        if fetch != ALL:
+            _check_fetch(program, (fetch,) if isinstance(fetch, str) else fetch)
         self._owns_device = isinstance(device, str)
         self._device = open_device(device, program) if isinstance(device, str) else device
         try:
@@ -192,6 +195,10 @@ class Session:
         self._workers.shutdown()
         self._lanes.close(keep_first_device=not self._owns_device)
 
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"<Session of {self._program.name} on {self._device.name}: {len(self._program.steps)} steps{state}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -227,19 +234,22 @@ class Session:
 
     def _named_inputs(self, x: Inputs) -> Arrays:
         names = self._program.inputs
+        if cast(object, x) is None:
+            raise ModelError(f"no input was given; the model's inputs are {_quoted(names)}")
         if isinstance(x, Mapping):
             unknown = [name for name in x if name not in names]
             missing = [name for name in names if name not in x]
             if unknown or missing:
                 problem = f"{unknown[0]!r} is not one" if unknown else f"{missing[0]!r} is missing"
-                raise ModelError(f"the model's inputs are {', '.join(names)}; {problem}")
+                raise ModelError(f"the model's inputs are {_quoted(names)}; {problem}")
             given: list[Any] = [x[name] for name in names]
         elif isinstance(x, (list, tuple)) and _holds_arrays(cast(Sequence[Any], x), len(names)):
             given = list(cast(Sequence[Any], x))
         else:
             given = [x]
         if len(given) != len(names):
-            raise ModelError(f"the model has {len(names)} inputs ({', '.join(names)}); {len(given)} were given")
+            inputs = "1 input" if len(names) == 1 else f"{len(names)} inputs"
+            raise ModelError(f"the model has {inputs} ({_quoted(names)}); {len(given)} were given")
         return {
             name: check_input(_tensor(self._entries[name]), value) for name, value in zip(names, given, strict=True)
         }
@@ -248,15 +258,9 @@ class Session:
         """The tensors to return besides the outputs; checked."""
         if fetch == ALL:
             return tuple(name for step in self._program.steps for name in step.outputs)
+        _check_names(fetch)
         names = (fetch,) if isinstance(fetch, str) else tuple(fetch)
-        for name in names:
-            if name in self._program.dissolved:
-                raise CompileError(
-                    f"tensor {name!r} does not exist at run time: step {self._program.dissolved[name]!r} absorbed it; "
-                    f"compile with keep=[{name!r}], or make the Session with fetch=[{name!r}]"
-                )
-            if name not in self._entries and not any(name in _made_inside(step) for step in self._program.steps):
-                raise ModelError(f"the model has no tensor {name!r} that can be fetched")
+        _check_fetch(self._program, names)
         return names
 
     def _run_on_npu(self, lane: Lane, steps: Sequence[NpuStep], values: Arrays, extra: Collection[str]) -> None:
@@ -299,6 +303,36 @@ class Session:
         return check_input(_tensor(self._entries[name]), reference[name])
 
 
+def _check_arguments(model: object, device: object, cores: object, fetch: object) -> None:
+    """Raise ModelError or DeviceError for an argument of a foreign type, in programs without a type checker."""
+    if not isinstance(model, Program):
+        check_source(model)
+    if not isinstance(device, str) and not callable(getattr(device, "submit", None)):
+        names = "'auto', 'emulator', 'rocket' or 'rknpu'"
+        raise DeviceError(f"device is {names}, or a Device, not {device!r}")
+    if not isinstance(cores, int | np.integer):
+        raise DeviceError(f"cores is a whole number, not {cores!r}")
+    _check_names(fetch)
+
+
+def _check_names(fetch: object) -> None:
+    if not isinstance(fetch, Collection) or not all(isinstance(name, str) for name in cast(Collection[object], fetch)):
+        raise ModelError(f"fetch is the name of a tensor, a collection of names, or {ALL!r}, not {fetch!r}")
+
+
+def _check_fetch(program: Program, names: Collection[str]) -> None:
+    """Raise CompileError for a tensor that fusion has dissolved, ModelError for one that the program never had."""
+    for name in names:
+        if name in program.dissolved:
+            raise CompileError(
+                f"tensor {name!r} does not exist at run time: step {program.dissolved[name]!r} absorbed it; "
+                f"compile with keep=[{name!r}], or make the Session with fetch=[{name!r}]"
+            )
+        known = any(name == entry.name for entry in program.tensors)
+        if not known and not any(name in _made_inside(step) for step in program.steps):
+            raise ModelError(f"the model has no tensor {name!r} that can be fetched")
+
+
 def _holds_arrays(values: Sequence[Any], inputs: int) -> bool:
     """Whether a list is one array for each input, and not the nested numbers of a single one."""
     return inputs != 1 or (len(values) == 1 and isinstance(values[0], np.ndarray))
@@ -316,6 +350,10 @@ def _quantization(entry: TensorEntry) -> Quantization | None:
 
 def _tensor(entry: TensorEntry) -> Tensor:
     return Tensor(entry.name, entry.shape, np.dtype(entry.dtype), _quantization(entry))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _made_inside(step: Step) -> set[str]:
