@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, Block, Register
+from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PC, Block, Register
 from rocketnpu.program.model import COMMANDS, Relocation, Task
 
-S_POINTER_PING_PONG = 0x0E
-"""POINTER_PP_EN, EXECUTER_PP_EN, POINTER_PP_MODE: the two register groups alternate task by task."""
-S_POINTER_CLEARED = 0x30
-"""POINTER_PP_CLEAR, EXECUTER_PP_CLEAR: both pointers on group 0, no ping-pong. The vendor's for a task that uses a
+S_POINTER_PING_PONG = DPU.S_POINTER.encode(POINTER_PP_EN=1, EXECUTER_PP_EN=1, POINTER_PP_MODE=1)
+"""The two register groups alternate task by task."""
+S_POINTER_CLEARED = DPU.S_POINTER.encode(POINTER_PP_CLEAR=1, EXECUTER_PP_CLEAR=1)
+"""Both pointers on group 0, no ping-pong. The vendor's for a task that uses a
 table which the task before it loaded (hardware/regcmd.md)."""
-DPU_INTERRUPTS = 0x300
+DPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(DPU_0=1, DPU_1=1)
 """DPU group 0 and 1: what convolution and DPU-only tasks complete with."""
 ADDRESS_PLACEHOLDER = 16
 """Any non-zero aligned address makes the trailer's address word; relocation replaces its value."""

@@ -19,7 +19,7 @@ from rocketnpu.compiler.emit_residual import set_residual
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, image_row_pitch
 from rocketnpu.compiler.requantize import Requantization
 from rocketnpu.compiler.tile import Tile, kernel_bytes, stored_input_channels, weight_bytes
-from rocketnpu.hw import cbuf, limits
+from rocketnpu.hw import cbuf, codes, limits
 from rocketnpu.hw.layouts import (
     ATOM_BYTES,
     ChannelOperands,
@@ -33,22 +33,9 @@ from rocketnpu.hw.layouts import (
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
 from rocketnpu.hw.sizes import align
 
-CONV_MODE_DIRECT, CONV_MODE_DEPTHWISE = 0, 3
-BURST_16 = 15
-"""Burst length fields hold bursts - 1; every known program uses 16."""
 CVT_SCALE_BYPASSED = 1
-ALGO_ADD = 2
-USE_BIAS = 1
-USE_BIAS_OW_MUL = 7
-USE_MUL = 4
-"""NRDMA reads dense int16 multipliers (hardware/layouts.md, Per-channel operands)."""
-OUTPUT_TO_MEMORY = 2
-IMAGE_FORMAT_BASE = 7
-"""ARGB_IN is 7 + channels (hardware/registers.md, CNA)."""
 BIAS_BYTES = 4
 SLOPE_BYTES = 2
-GROUP_ROWS = 4
-"""Without GROUP_LINE_OFF, LINE_STRIDE spans four rows (hardware/layouts.md)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ def emit_convolution(
     _set_dpu(task, conv, values, tile, output)
     _set_rdma(task, conv, values, tile, constants.operands)
     if constants.slopes is not None:
-        task.set(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=USE_MUL)
+        task.set(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=codes.USE_MUL)
         task.point(DPU_RDMA.RDMA_BN_BASE_ADDR, constants.slopes + tile.c0 * SLOPE_BYTES)
     if residual is not None and values.residual is not None:
         set_residual(task, conv, values.residual, tile, residual)
@@ -123,10 +110,10 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
     read = channels if conv.depthwise else conv.input_channels
     stored = stored_input_channels(conv, channels)
     first_plane = (conv.first_input_channel + (tile.c0 if conv.depthwise else 0)) // ATOM_CHANNELS
-    mode = CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT
+    mode = codes.DEPTHWISE if conv.depthwise else codes.DIRECT
     grains = min(height + conv.kernel_h + tile.pad_top, limits.MAX_FEATURE_GRAINS)
     if conv.image_input:
-        dense = IMAGE_FORMAT_BASE + conv.input_channels
+        dense = codes.ARGB_BASE + conv.input_channels
         task.set(CNA.CONV_CON1, CONV_MODE=mode, ARGB_IN=dense, NONALIGN_DMA=1, GROUP_LINE_OFF=1)
     else:
         task.set(CNA.CONV_CON1, CONV_MODE=mode)
@@ -160,7 +147,7 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
         task.set(CNA[f"CVT_CON{number + 1}"], **{f"CVT_SCALE{number}": CVT_SCALE_BYPASSED})
     task.set(CNA.PAD_CON0, PAD_LEFT=tile.pad_left, PAD_TOP=tile.pad_top)
     task.set(CNA.PAD_CON1, PAD_VALUE=(conv.input_zero_point & 0xFF) * 0x01010101)
-    task.set(CNA.DMA_CON0, WEIGHT_BURST_LEN=BURST_16, DATA_BURST_LEN=BURST_16)
+    task.set(CNA.DMA_CON0, WEIGHT_BURST_LEN=codes.BURST_16, DATA_BURST_LEN=codes.BURST_16)
     if conv.image_input:
         pitch = image_row_pitch(shape)
         task.point(CNA.FEATURE_DATA_ADDR, data + tile.input_y0 * pitch * shape.channels)
@@ -169,8 +156,8 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
     else:
         start = tile.input_y0 * shape.width + tile.input_x0
         task.point(CNA.FEATURE_DATA_ADDR, data + (first_plane * shape.pixels + start) * ATOM_BYTES)
-        task.set(CNA.DMA_CON1, LINE_STRIDE=GROUP_ROWS * shape.width)
-        task.set(CNA.DMA_CON2, SURF_STRIDE=shape.pixels - GROUP_ROWS * shape.width)
+        task.set(CNA.DMA_CON1, LINE_STRIDE=codes.ROWS_PER_LINE_GROUP * shape.width)
+        task.set(CNA.DMA_CON2, SURF_STRIDE=shape.pixels - codes.ROWS_PER_LINE_GROUP * shape.width)
     task.set(CNA.FC_DATA_SIZE0, DMA_WIDTH=width, DMA_HEIGHT=height)
     task.set(CNA.FC_DATA_SIZE1, DMA_CHANNEL=stored)
     task.point(CNA.DCOMP_ADDR0, weights)
@@ -192,9 +179,9 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     size_e = 3 if conv.depthwise else 1
     task.set(
         DPU.FEATURE_MODE_CFG,
-        BURST_LEN=BURST_16,
-        CONV_MODE=CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT,
-        OUTPUT_MODE=OUTPUT_TO_MEMORY,
+        BURST_LEN=codes.BURST_16,
+        CONV_MODE=codes.DEPTHWISE if conv.depthwise else codes.DIRECT,
+        OUTPUT_MODE=codes.OUTPUT_TO_MEMORY,
     )
     shift_negative = values.shift + values.slope_shift
     task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=shift_negative, BN_MUL_SHIFT_VALUE_NEG=values.bn_shift)
@@ -205,7 +192,7 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     task.set(DPU.DATA_CUBE_HEIGHT, HEIGHT=height - 1)
     task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=shape.width - width, NOTCH_ADDR_1=shape.width - width)
     task.set(DPU.DATA_CUBE_CHANNEL, ORIG_CHANNEL=tile.c1 - tile.c0 - 1, CHANNEL=channels - 1)
-    task.set(DPU.BS_CFG, BS_ALU_ALGO=ALGO_ADD, BS_ALU_SRC=1, BS_RELU_BYPASS=1)
+    task.set(DPU.BS_CFG, BS_ALU_ALGO=codes.ALU_ADD, BS_ALU_SRC=1, BS_RELU_BYPASS=1)
     if values.per_channel:
         task.set(DPU.BS_MUL_CFG, BS_MUL_SRC=1, BS_MUL_SHIFT_VALUE=values.shift)
     else:
@@ -234,7 +221,7 @@ def _set_bn(task: TaskRegisters, values: Requantization) -> None:
         return
     task.set(
         DPU.BN_CFG,
-        BN_ALU_ALGO=ALGO_ADD if values.bn_offset else 0,
+        BN_ALU_ALGO=codes.ALU_ADD if values.bn_offset else 0,
         BN_RELUX_EN=int(values.relux is not None),
         BN_RELU_BYPASS=int(not values.relu),
         BN_MUL_BYPASS=int(not multiplies),
@@ -251,13 +238,13 @@ def _set_rdma(task: TaskRegisters, conv: Convolution, values: Requantization, ti
     task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=window.x1 - window.x0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=window.y1 - window.y0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=channels - 1)
-    task.set(DPU_RDMA.RDMA_BRDMA_CFG, BRDMA_DATA_USE=USE_BIAS_OW_MUL if values.per_channel else USE_BIAS)
+    task.set(DPU_RDMA.RDMA_BRDMA_CFG, BRDMA_DATA_USE=codes.USE_ALL if values.per_channel else codes.USE_ALU)
     task.point(DPU_RDMA.RDMA_BS_BASE_ADDR, operands + offset_bytes)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
     task.set(
         DPU_RDMA.RDMA_FEATURE_MODE_CFG,
-        BURST_LEN=BURST_16,
+        BURST_LEN=codes.BURST_16,
         MRDMA_DISABLE=1,
-        CONV_MODE=CONV_MODE_DEPTHWISE if conv.depthwise else CONV_MODE_DIRECT,
+        CONV_MODE=codes.DEPTHWISE if conv.depthwise else codes.DIRECT,
     )
     task.set(DPU_RDMA.RDMA_WEIGHT, E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)

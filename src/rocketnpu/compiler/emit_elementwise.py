@@ -13,14 +13,18 @@ different grids stand on the register description alone.
 from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
-from rocketnpu.compiler.emit_flying import ALGO_ADD, flying_task
+from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import Elementwise, Operation, Rescale
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues
+from rocketnpu.hw import codes
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
-DATA_SIZE_8_BIT = 1
-PER_PIXEL = 1
-EW_ALU_ALGOS = {Operation.MAXIMUM: 0, Operation.MINIMUM: 1, Operation.SUM: ALGO_ADD, Operation.PRODUCT: 0}
+EW_ALU_ALGOS = {
+    Operation.MAXIMUM: codes.ALU_MAX,
+    Operation.MINIMUM: codes.ALU_MIN,
+    Operation.SUM: codes.ALU_ADD,
+    Operation.PRODUCT: 0,
+}
 """EW_ALU_ALGO of each operation (hardware/registers.md, EW_CFG); a product does not use the ALU."""
 
 
@@ -35,8 +39,8 @@ def emit_elementwise(
     task.set(
         DPU.EW_CFG,
         EW_CVT_TYPE=1,
-        EW_DATA_MODE=PER_PIXEL,
-        EDATA_SIZE=DATA_SIZE_8_BIT,
+        EW_DATA_MODE=codes.PER_PIXEL,
+        EDATA_SIZE=codes.ELEMENT_8_BIT,
         EW_EQUAL_EN=int(form.operation in (Operation.MAXIMUM, Operation.MINIMUM)),
         EW_ALU_ALGO=EW_ALU_ALGOS[form.operation],
         EW_RELUX_EN=int(clamps_above),
@@ -50,7 +54,7 @@ def emit_elementwise(
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.ew_scale, EW_OP_CVT_SHIFT=values.ew_shift)
     task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
     _set_output(task, values, ties_away=form.ties_away)
-    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=PER_PIXEL, ERDMA_DATA_SIZE=DATA_SIZE_8_BIT)
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=form.shape.pixels)
     return task
@@ -72,7 +76,7 @@ def _set_first_operand(task: TaskRegisters, values: ElementwiseValues) -> None:
     if (values.first_offset, values.first_multiplier) == (0, 1):
         return
     multiplies = values.first_multiplier != 1
-    task.set(DPU.BS_CFG, BS_ALU_ALGO=ALGO_ADD, BS_RELU_BYPASS=1, BS_MUL_BYPASS=int(not multiplies))
+    task.set(DPU.BS_CFG, BS_ALU_ALGO=codes.ALU_ADD, BS_RELU_BYPASS=1, BS_MUL_BYPASS=int(not multiplies))
     task.set(DPU.BS_ALU_CFG, BS_ALU_OPERAND=values.first_offset)
     task.set(DPU.BS_MUL_CFG, BS_MUL_OPERAND=values.first_multiplier if multiplies else 0)
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, CubeShape
+from rocketnpu.hw import codes
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 from rocketnpu.hw.sizes import align
-
-ALGO_ADD = 2
-BURST_16 = 15
-"""Burst length fields hold bursts - 1; every known program uses 16."""
-OUTPUT_TO_MEMORY = 2
 
 
 def flying_task(name: str, shape: CubeShape, source: Address, output: Address) -> TaskRegisters:
     """A task that copies a whole cube, with BS, BN and EW bypassed and OUT_CVT at gain 1."""
     task = TaskRegisters(name, (DPU, DPU_RDMA))
     channels = align(shape.channels, ATOM_CHANNELS)
-    task.set(DPU.FEATURE_MODE_CFG, BURST_LEN=BURST_16, OUTPUT_MODE=OUTPUT_TO_MEMORY, FLYING_MODE=1)
+    task.set(DPU.FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, OUTPUT_MODE=codes.OUTPUT_TO_MEMORY, FLYING_MODE=1)
     task.point(DPU.DST_BASE_ADDR, output)
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
     task.set(DPU.DATA_CUBE_WIDTH, WIDTH=shape.width - 1)
@@ -43,6 +39,6 @@ def flying_task(name: str, shape: CubeShape, source: Address, output: Address) -
     task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=channels - 1)
     task.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, source)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DISABLE=1)
-    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=BURST_16, FLYING_MODE=1)
+    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, FLYING_MODE=1)
     task.set(DPU_RDMA.RDMA_WEIGHT, E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
     return task

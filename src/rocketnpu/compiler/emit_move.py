@@ -11,12 +11,11 @@ from __future__ import annotations
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import CubeShape, Move
+from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
 ALGO_MAX = 0
-DATA_SIZE_8_BIT = 1
-PER_PIXEL = 1
 
 
 def emit_move(move: Move, first: Address, second: Address | None, output: Address) -> TaskRegisters:
@@ -35,15 +34,15 @@ def emit_move(move: Move, first: Address, second: Address | None, output: Addres
     task.set(
         DPU.EW_CFG,
         EW_CVT_TYPE=1,
-        EW_DATA_MODE=PER_PIXEL,
-        EDATA_SIZE=DATA_SIZE_8_BIT,
+        EW_DATA_MODE=codes.PER_PIXEL,
+        EDATA_SIZE=codes.ELEMENT_8_BIT,
         EW_EQUAL_EN=1,
         EW_ALU_ALGO=ALGO_MAX,
         EW_RELU_BYPASS=1,
         EW_LUT_BYPASS=1,
         EW_OP_SRC=1,
     )
-    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=PER_PIXEL, ERDMA_DATA_SIZE=DATA_SIZE_8_BIT)
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + move.second_start * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch_in)
     return task

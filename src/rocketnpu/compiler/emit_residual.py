@@ -9,11 +9,10 @@ on the register description alone.
 from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
-from rocketnpu.compiler.emit_elementwise import DATA_SIZE_8_BIT, PER_PIXEL
-from rocketnpu.compiler.emit_flying import ALGO_ADD, BURST_16
 from rocketnpu.compiler.lowered import Convolution
 from rocketnpu.compiler.requantize import ResidualValues
 from rocketnpu.compiler.tile import Tile
+from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
@@ -32,9 +31,9 @@ def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues,
     task.set(
         DPU.EW_CFG,
         EW_CVT_TYPE=MULTIPLY_FIRST,
-        EW_DATA_MODE=PER_PIXEL,
-        EDATA_SIZE=DATA_SIZE_8_BIT,
-        EW_ALU_ALGO=ALGO_ADD,
+        EW_DATA_MODE=codes.PER_PIXEL,
+        EDATA_SIZE=codes.ELEMENT_8_BIT,
+        EW_ALU_ALGO=codes.ALU_ADD,
         EW_RELUX_EN=int(clamps_above),
         EW_RELU_BYPASS=int(not values.relu and not clamps_above),
         EW_LUT_BYPASS=1,
@@ -44,9 +43,9 @@ def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues,
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.scale)
     task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
     task.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, even)
-    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=PER_PIXEL, ERDMA_DATA_SIZE=DATA_SIZE_8_BIT)
+    task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, even + pitch * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch)
-    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=BURST_16, COMB_USE=COMBINE_RESIDUAL)
+    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, COMB_USE=COMBINE_RESIDUAL)
     task.set(DPU_RDMA.RDMA_SURF_NOTCH, SURF_NOTCH_ADDR=2 * pitch - rows * width)
     task.set(DPU_RDMA.RDMA_EW_SURF_NOTCH, EW_SURF_NOTCH=2 * pitch - rows * width)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
-from rocketnpu.compiler.emit_flying import BURST_16, flying_task
+from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, CubeShape, Upsample
+from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
-PRECISION_INT16 = 1
 LANES_16_BIT = ATOM_BYTES // 2
 TWO = 1
 """Kernel and stride fields hold size - 1, SIZE_E planes - 1."""
@@ -27,14 +27,14 @@ def emit_upsample(form: Upsample, data: Address, output: Address) -> Iterator[Ta
         source = data + plane * shape.pixels * ATOM_BYTES
         target = output + plane * out.pixels * ATOM_BYTES
         task = flying_task(form.output, CubeShape(shape.height, out.width, ATOM_CHANNELS), source, target)
-        task.set(DPU.DATA_FORMAT, IN_PRECISION=PRECISION_INT16)
+        task.set(DPU.DATA_FORMAT, IN_PRECISION=codes.INT16)
         task.set(DPU.BS_OW_CFG, OD_BYPASS=1, SIZE_E_0=TWO, SIZE_E_1=TWO, SIZE_E_2=TWO)
         task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=out.width)
         task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=out.width, NOTCH_ADDR_1=out.width)
         task.set(DPU.SURFACE_ADD, SURF_ADD=out.pixels)
         task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=shape.width - 1)
         task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=LANES_16_BIT - 1)
-        task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=BURST_16, FLYING_MODE=1, IN_PRECISION=PRECISION_INT16)
+        task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, FLYING_MODE=1, IN_PRECISION=codes.INT16)
         task.set(
             DPU_RDMA.RDMA_SRC_DMA_CFG,
             UNPOOLING_EN=1,

@@ -27,17 +27,20 @@ from rocketnpu.emulator.stages import (
     scalar,
 )
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw import codes
 from rocketnpu.hw.codes import FP16, FP32, INT8, INT16, INT32
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import CORE, DPU, Register
 
 WDMA = "DPU write"
-MEMORY_ONLY = 2
-"""OUTPUT_MODE: to memory, not to the PPU."""
-ALU_ADD, ALU_MINUS = 2, 4
 _SHIFT_MASK = 63
 """OUT_CVT_SHIFT has six effective bits (hardware/dpu.md, OUT_CVT)."""
-_ELEMENT_ALU = {0: ElementOp.MAX, 1: ElementOp.MIN, 2: ElementOp.ADD, 4: ElementOp.MINUS}
+_ELEMENT_ALU = {
+    codes.ALU_MAX: ElementOp.MAX,
+    codes.ALU_MIN: ElementOp.MIN,
+    codes.ALU_ADD: ElementOp.ADD,
+    codes.ALU_MINUS: ElementOp.MINUS,
+}
 """EW_ALU_ALGO of the integer path (hardware/registers.md, EW_CFG; dpu.md, EW stage)."""
 _ELEMENT_MAGNITUDE = {INT8: 1 << 7, INT16: 1 << 15, INT32: 1 << 31}
 _EDATA_BYTES = {1: 1, 2: 2, 3: 4}
@@ -85,7 +88,9 @@ def decode_output(state: TaskState, lane_bytes: int | None = None) -> Output:
 
     `lane_bytes` is the size of a channel where it isn't that of the output precision.
     """
-    state.expect(DPU.FEATURE_MODE_CFG, "OUTPUT_MODE", MEMORY_ONLY, "no known program feeds the PPU from the DPU")
+    state.expect(
+        DPU.FEATURE_MODE_CFG, "OUTPUT_MODE", codes.OUTPUT_TO_MEMORY, "no known program feeds the PPU from the DPU"
+    )
     state.expect(DPU.UNKNOWN_40C4, "VALUE", 0, "nothing is known of this register")
     state.expect(DPU.FEATURE_MODE_CFG, "COMB_USE", 0, "the DPU's combine flag has no known use")
     code = precision(state, DPU.DATA_FORMAT, "OUT_PRECISION", (INT8, INT16, INT32, FP16, FP32))
@@ -157,11 +162,11 @@ def _stage(
     steps: list[Step] = []
     if not state.flag(cfg, f"{name}_ALU_BYPASS"):
         algorithm = state.value(cfg, f"{name}_ALU_ALGO")
-        if algorithm not in (ALU_ADD, ALU_MINUS):
+        if algorithm not in (codes.ALU_ADD, codes.ALU_MINUS):
             raise unsupported(cfg, f"{name}_ALU_ALGO", algorithm, "known are 2 (add) and 4 (minus)")
         register = state.value(DPU[f"{name}_ALU_CFG"], f"{name}_ALU_OPERAND")
         operand = _operand(cfg, f"{name}_ALU_SRC", state.flag(cfg, f"{name}_ALU_SRC"), alu, register, channels)
-        steps.append(Add(operand if algorithm == ALU_ADD else Operand(-operand.values)))
+        steps.append(Add(operand if algorithm == codes.ALU_ADD else Operand(-operand.values)))
     if not state.flag(cfg, f"{name}_MUL_BYPASS"):
         mul_cfg: Register = DPU[f"{name}_MUL_CFG"]
         state.expect(mul_cfg, f"{name}_TRUNCATE_SRC", 0, "shifts from memory are not known to work")

@@ -34,3 +34,12 @@ USE_ALL = USE_ALU | USE_CPEND | USE_MUL
 PER_CHANNEL = 0
 PER_PIXEL = 1
 """ERDMA_DATA_MODE: one operand for each channel, or a whole cube."""
+
+ELEMENT_8_BIT = 1
+"""EDATA_SIZE and ERDMA_DATA_SIZE of int8 operands."""
+ALU_MAX, ALU_MIN, ALU_ADD, ALU_MINUS = 0, 1, 2, 4
+"""ALU algorithms of BS, BN and EW; BS and BN know the last two (hardware/registers.md)."""
+OUTPUT_TO_MEMORY = 2
+"""OUTPUT_MODE: not to the PPU, which no known program feeds."""
+BURST_16 = 15
+"""Burst length fields hold bursts - 1; every known program uses 16."""
