@@ -34,7 +34,7 @@ WARM_UP = 0.4
 ALLOWED_BYTES = {"memory": 2 << 20, "address space": 2 << 20}
 """Of growth afterwards: an allocator's arenas and a thread's stack come and go. One lost buffer a session is more."""
 
-HELD = ("files", "buffers", "mappings")
+COUNTED = ("files", "buffers", "mappings", "timeouts")
 
 MOST_FILES = PROCESSES * (1 + CORES)
 """Of a process: the device that stays open, and a session's on each core."""
@@ -61,11 +61,14 @@ def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Row
     system.stop()
     done = sum(report["inferences"] for report in reports)
     wrong = sum(report["wrong"] for report in reports)
+    late = sum(report["late"] for report in reports)
+    hangs = after.pop("timeouts")
+    before.pop("timeouts")
     yield Row(
         f"endurance, {PROCESSES} processes of {THREADS} threads: {driver}",
-        f"{done - wrong} of {done} right, {seconds:.0f} s",
-        "all right",
-        not wrong,
+        f"{done - wrong} of {done} right, {late} repeated, {hangs} hangs, {seconds:.0f} s",
+        "all right, 0 hangs",
+        not wrong and not hangs,
     )
     for what in reports[0]["samples"][0]:
         growth = max(_growth([sample[what] for sample in report["samples"]]) for report in reports)
@@ -90,9 +93,9 @@ def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Row
 
 
 def _held(system: System) -> dict[str, int]:
-    """What the kernel holds."""
+    """What the kernel holds, and how many jobs have hung."""
     counters = system.counters
-    return {**{name: counters.get(name, 0) for name in HELD}, "bytes": system.board.pages.used_bytes}
+    return {**{name: counters.get(name, 0) for name in COUNTED}, "bytes": system.board.pages.used_bytes}
 
 
 def _growth(samples: list[int]) -> int:
