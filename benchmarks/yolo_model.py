@@ -25,19 +25,19 @@ from benchmarks.yolo_images import INPUT, smooth_images
 OPSET = 17
 SEED = 0
 CALIBRATION_SEED, CALIBRATION_INPUTS = 1, 4
-PERCENTILE = 99.8
+PERCENTILE = 99.0
 """Of each tensor's elements that its range holds; the borders, where padding is seen, have a few much larger ones."""
 HEAD_CHANNELS = 255
 """Three anchors with 80 classes, a box of 4 numbers and a score each."""
 
 BIAS_MEAN, BIAS_STD = 1.0, 0.2
 """Of the batch normalizations, in standard deviations of what they normalize."""
-COMMON = 1.3
+COMMON = 1.4
 """Mean of a filter's weights, in their standard deviation over the root of their number: what its inputs have in common
 then counts about as much as where they differ.
 
-Both keep rounding from growing. With means of 0 a random network is chaotic: one pixel changed by 2/255 moves the heads
-by 6 to 20 steps in ONNX Runtime itself, and its optimizer moves them by 2 to 17."""
+Both keep rounding from growing. With means of 0 a random network is chaotic: at 160x160 one pixel changed by 2/255
+moves the heads by 3 to 20 steps on average in ONNX Runtime itself, and its optimizer moves them by 2 to 17."""
 
 PREVIOUS = -1
 LAYERS = (
