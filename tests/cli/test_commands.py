@@ -110,8 +110,8 @@ def test_verify_finds_every_npu_layer_of_the_demo_within_one_step(
 def test_verify_exits_with_1_when_a_layer_is_outside_the_tolerance(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify", str(model), "--inputs", "1", "--tolerance", "-1"]) == 1
-    assert "OUTSIDE the tolerance of -1" in capsys.readouterr().out
+    assert main(["verify", str(model), "--inputs", "1", "--tolerance", "0"]) == 1
+    assert "OUTSIDE the tolerance of 0" in capsys.readouterr().out
 
 
 def test_the_demo_classifies_its_pictures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,14 +140,22 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     ("argv", "message"),
     [
         ([], "required: COMMAND"),
+        (["--fly"], "unrecognized arguments: --fly"),
+        (["run", "m", "--std", "-1"], "'-1' is not positive"),
+        (["run", "m", "--fit", "letterbox"], "--fit says how --image becomes a tensor: give --image, too"),
+        (["verify", "m", "--mean", "1"], "--mean says how --image becomes a tensor"),
+        (["verify", "m", "--tolerance=-1"], "'-1' is not a number of at least 0"),
+        (["verify", "m", "--tolerance", "nan"], "'nan' is not a number of at least 0"),
+        (["verify", "m", "--cores", "2"], "--cores is for a compiled program: give --reference, too"),
+        (["doctor", "--root", "/dev/null"], "--root /dev/null: not a directory"),
         (["fly"], "invalid choice: 'fly'"),
         (["run"], "required: MODEL"),
         (["run", "m", "--top", "0"], "'0' is less than 1"),
-        (["run", "m", "--random", "-1"], "'-1' is not a whole number"),
+        (["run", "m", "--random", "-1"], "'-1' is less than 0"),
         (["run", "m", "--top", "²"], "is not a whole number"),
         (["run", "m", "--mean", "1,x"], "'1,x' is not a number"),
         (["run", "m", "--mean", "nan"], "'nan' is not a number"),
-        (["run", "m", "--std", "1,0"], "'1,0' divides by zero"),
+        (["run", "m", "--std", "1,0"], "'1,0' is not positive"),
         (["run", "m", "--fit", "cut"], "invalid choice: 'cut'"),
         (["compile", "m"], "required: -o/--output"),
         (["compile", "m", "-o", "p", "--cores", "4"], "invalid choice: 4"),
@@ -155,6 +163,26 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 )
 def test_bad_usage_is_one_line_and_code_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in fails_with(capsys, *argv)
+
+
+def test_a_full_disk_is_one_line_with_the_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = "rocketnpu: /dev/full: No space left on device\n"
+    assert fails_with(capsys, "compile", model, "-o", "/dev/full") == message
+    assert fails_with(capsys, "run", model, "--random", 1, "--output", "/dev/full") == message
+
+
+def test_verify_points_to_the_reference_of_a_compiled_program(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "digits.rnpu"
+    rn.compile(model).save(program)
+    assert "digits.rnpu is compiled already" in fails_with(capsys, "compile", program, "-o", tmp_path / "p.rnpu")
+    assert "with recorded tensors, --reference" in fails_with(capsys, "verify", program)
+
+
+def test_inspect_says_that_a_file_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.rnpu").touch()
+    assert "none.rnpu is empty; inspect takes" in fails_with(capsys, "inspect", tmp_path / "none.rnpu")
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +196,7 @@ def test_a_model_that_is_none_is_one_line(picture: Path, tmp_path: Path, capsys:
 
 
 def test_run_without_input_says_what_the_model_wants(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "image (int8 (1, 32, 32, 1)): give --input, --image or --random" in fails_with(capsys, "run", model)
+    assert "'image' (int8 (1, 32, 32, 1)): give --input, --image or --random" in fails_with(capsys, "run", model)
 
 
 def test_files_that_cannot_be_used_are_one_line(
@@ -181,6 +209,13 @@ def test_files_that_cannot_be_used_are_one_line(
     assert "Is a directory" in fails_with(capsys, *run, "--image", tmp_path)
     assert "raw bytes" in fails_with(capsys, *run, "--input", picture)
     assert "3 labels fit no output" in fails_with(capsys, *run, "--image", picture, "--labels", tmp_path / "three")
+    (tmp_path / "none").touch()
+    assert "none: the file is empty" in fails_with(capsys, *run, "--image", picture, "--labels", tmp_path / "none")
+    (tmp_path / "none").unlink()
+    (tmp_path / "eleven").write_text("class\n" * 11)
+    message = fails_with(capsys, *run, "--image", picture, "--labels", tmp_path / "eleven")
+    assert "eleven: 11 labels fit no output: scores has 10 scores; drop the first line if" in message
+    assert "has no input 'foo'; it has 'image'" in fails_with(capsys, *run, "--input", "foo=none.npz")
     assert "No such file" in fails_with(capsys, *run, "--image", picture, "--output", tmp_path / "none" / "y.npz")
     assert "no input left" in fails_with(capsys, *run, "--image", picture, "--input", model_input(tmp_path))
 

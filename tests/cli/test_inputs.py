@@ -50,7 +50,7 @@ def test_an_npz_gives_inputs_by_name_and_may_hold_more(tmp_path: Path) -> None:
 
 def test_more_files_than_inputs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(A_VALUES.tobytes())
-    with pytest.raises(ModelError, match="has 1 inputs, and all have a file"):
+    with pytest.raises(ModelError, match="has 1 input, and all have a file"):
         read_inputs([A], [str(tmp_path / "a.bin")] * 2)
 
 
@@ -100,5 +100,5 @@ def test_an_npz_with_damaged_data_is_refused(tmp_path: Path) -> None:
 def test_an_npz_without_any_input_names_them(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.npz", "w") as archive:
         archive.writestr("c.npy", b"")
-    with pytest.raises(ModelError, match=r"no array has the name of a tensor \(a, b=1\)"):
+    with pytest.raises(ModelError, match=r"no array has the name of a tensor \('a', 'b=1'\)"):
         read_inputs([A, B], [str(tmp_path / "none.npz")])

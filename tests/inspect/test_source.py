@@ -48,7 +48,7 @@ def test_zeros_between_lists_are_padding() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "its 0 bytes are no whole number of 64-bit commands"),
+        (b"", "is empty; inspect takes"),
         (b"1234567", "its 7 bytes are no whole number"),
         (b"TFL3" * 4, "word 0 (0x334c4654334c4654) is no register command"),
         (bytes(64), "the command list at word 0 has no enable entry"),

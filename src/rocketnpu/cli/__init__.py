@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     code = 0
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if "execute" not in arguments:
+            parser.error("the following arguments are required: COMMAND")
         code = int(arguments.execute(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -64,7 +67,7 @@ def _prepare_streams() -> None:
 def _parser() -> Parser:
     parser = Parser(prog="rocketnpu", description="A toolchain for the NPU of the Rockchip RK3588.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {rn.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")  # `main` misses it: an unknown option is named first
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)

@@ -25,8 +25,11 @@ class Parser(argparse.ArgumentParser):
 
 def seed(text: str) -> int:
     """An argument that is an integer of at least 0."""
-    if not (text.isascii() and text.isdigit()):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    if text != digits:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 0")
     return int(text)
 
 
@@ -50,11 +53,22 @@ def channel_values(text: str) -> tuple[float, ...]:
 
 
 def channel_divisors(text: str) -> tuple[float, ...]:
-    """`channel_values` without zero."""
+    """`channel_values` that are all positive."""
     values = channel_values(text)
-    if 0.0 in values:
-        raise argparse.ArgumentTypeError(f"{text!r} divides by zero")
+    if min(values) <= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not positive")
     return values
+
+
+def steps(text: str) -> float:
+    """An argument that is a number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
 
 
 def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rnpu or .rknn") -> None:
@@ -80,7 +94,7 @@ def add_image(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument("--image", type=Path, metavar="FILE", help="a picture for the model's image input")
     sizes = [fit.value for fit in Fit]
-    group.add_argument("--fit", choices=sizes, default="stretch", help="how it gets the input's size")
+    group.add_argument("--fit", choices=sizes, help="how it gets the input's size (default: stretch)")
     group.add_argument(
         "--mean", type=channel_values, metavar="M[,M,M]", help="real value = (pixel - mean) / std, pixels 0..255"
     )
@@ -90,6 +104,13 @@ def add_image(parser: argparse.ArgumentParser) -> None:
         metavar="S[,S,S]",
         help="default: what the input's own range tells, of (0, 1), (0, 255) and (128, 128)",
     )
+
+
+def check_image(arguments: argparse.Namespace) -> None:
+    """Raise ModelError for options of a picture without a picture."""
+    for name in ("fit", "mean", "std"):
+        if arguments.image is None and getattr(arguments, name) is not None:
+            raise ModelError(f"--{name} says how --image becomes a tensor: give --image, too")
 
 
 def normalization(arguments: argparse.Namespace) -> Normalization | None:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json
-from rocketnpu.cli.terminal import print_json, print_line, print_table
+from rocketnpu.cli.terminal import counted, print_json, print_line, print_table
 from rocketnpu.doctor import State, diagnose
+from rocketnpu.errors import ModelError
 from rocketnpu.runtime.kernel import LinuxKernel
 
 
@@ -22,6 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if not arguments.root.is_dir():
+        raise ModelError(f"--root {arguments.root}: not a directory")
     findings = diagnose(LinuxKernel(arguments.root))
     problems = sum(finding.state == State.PROBLEM for finding in findings)
     if arguments.json:
@@ -31,6 +34,5 @@ def execute(arguments: argparse.Namespace) -> int:
             ("subject", "state", "found", "advice"),
             [(finding.subject, finding.state.value, finding.found, finding.advice) for finding in findings],
         )
-        count = f"{problems} problem{'s' if problems > 1 else ''}"
-        print_line(f"the NPU cannot be used: {count}" if problems else "the NPU can be used")
+        print_line(f"the NPU cannot be used: {counted(problems, 'problem')}" if problems else "the NPU can be used")
     return 1 if problems else 0

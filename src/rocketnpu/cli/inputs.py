@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from rocketnpu.cli.arguments import normalization
+from rocketnpu.cli.terminal import counted
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, default_normalization, image_shape, image_to_input, load_image
 from rocketnpu.runtime.session import TensorInfo
@@ -32,11 +33,11 @@ def read_inputs(tensors: Sequence[TensorInfo], files: Sequence[str]) -> Arrays:
     for argument in files:
         name, path = _split(argument, tensors)
         if path.suffix == ".npz":
-            given.update(read_npz(path, tensors))
+            given.update(read_npz(path, [tensor for tensor in tensors if name in (None, tensor.name)]))
             continue
         free = [tensor for tensor in tensors if (tensor.name == name if name else tensor.name not in given)]
         if not free:
-            raise ModelError(f"--input {argument}: the model has {len(tensors)} inputs, and all have a file")
+            raise ModelError(f"--input {argument}: the model has {counted(len(tensors), 'input')}, and all have a file")
         given[free[0].name] = _read_array(path, free[0])
     return given
 
@@ -47,13 +48,18 @@ def read_picture(tensors: Sequence[TensorInfo], given: Mapping[str, object], arg
         return {}
     free = [tensor for tensor in tensors if tensor.name not in given and image_shape(tensor.shape)]
     if not free:
-        shapes = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in tensors)
+        shapes = ", ".join(f"{tensor.name!r} {tensor.shape}" for tensor in tensors)
         raise ModelError(f"--image: no input left that takes a picture, 1xHxWxC or 1xCxHxW with C of 1 or 3 ({shapes})")
     tensor = free[0]
     rule = normalization(arguments) or default_normalization(tensor.dtype, tensor.quantization)
     image = load_image(arguments.image)
     array = image_to_input(
-        image, tensor.shape, tensor.dtype, tensor.quantization, normalization=rule, fit=Fit(arguments.fit)
+        image,
+        tensor.shape,
+        tensor.dtype,
+        tensor.quantization,
+        normalization=rule,
+        fit=Fit(arguments.fit or Fit.STRETCH),
     )
     return {tensor.name: array}
 
@@ -61,7 +67,12 @@ def read_picture(tensors: Sequence[TensorInfo], given: Mapping[str, object], arg
 def _split(argument: str, tensors: Sequence[TensorInfo]) -> tuple[str | None, Path]:
     named = [tensor.name for tensor in tensors if argument.startswith(f"{tensor.name}=")]
     if not named:
-        return None, Path(argument)
+        path = Path(argument)
+        unknown, equals, _ = argument.partition("=")
+        if equals and not path.exists():
+            names = ", ".join(repr(tensor.name) for tensor in tensors)
+            raise ModelError(f"--input {argument}: the model has no input {unknown!r}; it has {names}")
+        return None, path
     name = max(named, key=len)  # a name may hold "="
     return name, Path(argument[len(name) + 1 :])
 
@@ -75,7 +86,7 @@ def _read_array(path: Path, tensor: TensorInfo) -> NDArray[Any]:
         if len(data) != wanted_bytes:
             size = f"{len(data)} bytes" if len(data) < wanted_bytes else "more"
             needs = f"{wanted_bytes} ({tensor.dtype} of shape {tensor.shape})"
-            raise ModelError(f"{path}: input {tensor.name} needs {needs} raw bytes; the file has {size}")
+            raise ModelError(f"{path}: input {tensor.name!r} needs {needs} raw bytes; the file has {size}")
         return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
 
@@ -92,7 +103,7 @@ def read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise ModelError(f"{path}: not a whole .npz file ({error})") from None
     if not arrays:
-        names = ", ".join(tensor.name for tensor in tensors)
+        names = ", ".join(repr(tensor.name) for tensor in tensors)
         raise ModelError(f"{path}: no array has the name of a tensor ({names})")
     return arrays
 
@@ -108,10 +119,10 @@ def _read_npy(file: IO[bytes], path: str, tensor: TensorInfo) -> NDArray[Any]:
     except Exception as error:  # numpy's header parser lets through what its tokenizer and dtype parser raise
         raise ModelError(f"{path}: not a .npy array ({type(error).__name__}); write it with numpy.save") from None
     if shape != tensor.shape or dtype.kind not in "iufb":
-        needs = f"input {tensor.name} needs {tensor.dtype} of shape {tensor.shape}"
+        needs = f"input {tensor.name!r} needs {tensor.dtype} of shape {tensor.shape}"
         raise ModelError(f"{path}: {needs}; the file has {dtype} of shape {shape}")
     size_bytes = dtype.itemsize * math.prod(shape)
     data = file.read(size_bytes)
     if len(data) != size_bytes:
-        raise ModelError(f"{path}: the array of input {tensor.name} is cut short")
+        raise ModelError(f"{path}: the array of input {tensor.name!r} is cut short")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rocketnpu.cli.terminal import finite, print_table
+from rocketnpu.cli.terminal import counted, finite, print_table
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.files import read_file
 from rocketnpu.runtime.session import TensorInfo
 
 
@@ -41,8 +42,11 @@ def read_labels(path: Path | None) -> list[str]:
     """One label a line; empty without a file."""
     if path is None:
         return []
+    data = read_file(path)
+    if not data.strip():
+        raise ModelError(f"labels {path}: the file is empty")
     try:
-        return path.read_text("utf-8").splitlines()
+        return data.decode().splitlines()
     except UnicodeDecodeError:
         raise ModelError(f"labels {path}: not a UTF-8 text file") from None
 
@@ -56,8 +60,17 @@ def describe(
         found = (
             ", ".join(f"{name} has {size} scores" for name, size in sizes.items()) or "no output is a vector of scores"
         )
-        raise ModelError(f"{len(labels)} labels fit no output: {found}")
+        raise ModelError(
+            f"{counted(len(labels), 'label')} fit no output: {found}{_background(len(labels), sizes.values())}"
+        )
     return [_describe(tensor, outputs[tensor.name], labels, count) for tensor in tensors]
+
+
+def _background(labels: int, sizes: Iterable[int]) -> str:
+    """Advice for lists of classes with and without a first one for the background."""
+    if labels - 1 in sizes:
+        return "; drop the first line if it names a background class"
+    return "; add a first line for the background class, if that is the difference" if labels + 1 in sizes else ""
 
 
 def is_scores(array: NDArray[Any]) -> bool:
@@ -116,10 +129,14 @@ def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays by name, as numpy.savez does but for any name (savez keeps some for itself)."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                npy.write_array(file, np.asarray(array), allow_pickle=False)
+    try:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    npy.write_array(file, np.asarray(array), allow_pickle=False)
+    except OSError as error:
+        error.filename = path  # a full disk does not say which file it was
+        raise
 
 
 def _describe(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> Result:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import rocketnpu as rn
 from rocketnpu.cli import steps
-from rocketnpu.cli.arguments import add_image, add_json, add_model, check_output, positive, seed
+from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, check_output, positive, seed
 from rocketnpu.cli.inputs import read_inputs, read_picture
 from rocketnpu.cli.replay import run_record
 from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
@@ -48,13 +48,14 @@ def execute(arguments: argparse.Namespace) -> int:
         return run_record(arguments.model, json=arguments.json)
     if arguments.output is not None:
         check_output(arguments.output, arguments.model, ".npz")
+    check_image(arguments)
     labels = read_labels(arguments.labels)
     with rn.Session(arguments.model, device=arguments.device) as session:
         given = read_inputs(session.inputs, arguments.input)
         given |= read_picture(session.inputs, given, arguments)
         missing = [tensor for tensor in session.inputs if tensor.name not in given]
         if missing and arguments.random is None:
-            names = ", ".join(f"{tensor.name} ({tensor.dtype} {tensor.shape})" for tensor in missing)
+            names = ", ".join(f"{tensor.name!r} ({tensor.dtype} {tensor.shape})" for tensor in missing)
             raise ModelError(f"no value for input {names}: give --input, --image or --random SEED")
         if missing:
             random = random_inputs(session.program, 1, arguments.random)[0]
@@ -64,7 +65,10 @@ def execute(arguments: argparse.Namespace) -> int:
             bar.add_task("running", total=None)
             outputs = session.run(given)
         seconds = time.perf_counter() - start
-        results = describe(session.outputs, outputs, labels, arguments.top)
+        try:
+            results = describe(session.outputs, outputs, labels, arguments.top)
+        except ModelError as error:
+            raise ModelError(f"--labels {arguments.labels}: {error}") from None
         program, device = session.program, session.device.name
     if arguments.output is not None:
         write_npz(arguments.output, outputs)

@@ -69,6 +69,11 @@ def print_line(text: str) -> None:
     console().print(Text(plain(text)), soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, which takes an s in the plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; its numbers are finite (see `finite`)."""
     try:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_image, add_json, add_model, positive, seed
+from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, positive, seed, steps
 from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
-from rocketnpu.cli.terminal import LONGEST_NAME, finite, print_json, print_line, print_table, progress
+from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
 from rocketnpu.inspect.names import shorten
 from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify, verify_record
@@ -27,17 +27,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ".tflite or .onnx; with --reference also a .rnpu or .rknn")
     record_help = "tensors by name that someone else computed for one input, instead of a reference runtime"
     parser.add_argument("--reference", type=Path, metavar="FILE.npz", help=record_help)
-    parser.add_argument("--cores", type=positive, default=1, metavar="N", help="cores to run on, with --reference")
+    parser.add_argument("--cores", type=positive, metavar="N", help="cores to run on, with --reference (default: 1)")
     parser.add_argument("--inputs", type=positive, metavar="N", help="random inputs (default: 3; none with --image)")
     parser.add_argument("--seed", type=seed, default=0, help="of the random inputs (default: 0)")
     tolerance_help = "largest difference of a layer alone that is fine (default: 1)"
-    parser.add_argument("--tolerance", type=float, default=1.0, metavar="STEPS", help=tolerance_help)
+    parser.add_argument("--tolerance", type=steps, default=1.0, metavar="STEPS", help=tolerance_help)
     add_json(parser)
     add_image(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    check_image(arguments)
+    if arguments.cores is not None and arguments.reference is None:
+        raise ModelError("--cores is for a compiled program: give --reference, too")
     with progress() as bar:
         bar.add_task("comparing", total=None)
         if arguments.reference is not None:
@@ -53,8 +56,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _verify_record(arguments: argparse.Namespace) -> VerifyReport:
-    with rn.Session(arguments.model, device="emulator", cores=arguments.cores) as session:
-        return verify_record(session.program, read_npz(arguments.reference, session.tensors), arguments.cores)
+    cores: int = arguments.cores or 1
+    with rn.Session(arguments.model, device="emulator", cores=cores) as session:
+        return verify_record(session.program, read_npz(arguments.reference, session.tensors), cores)
 
 
 def _input_sets(arguments: argparse.Namespace) -> list[Arrays]:
@@ -93,7 +97,9 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
         )
         for layer in report.layers
     ]
-    print_table(columns, rows, title=f"{report.model}, {report.inputs} inputs: each layer alone, and end to end")
+    print_table(
+        columns, rows, title=f"{report.model}, {counted(report.inputs, 'input')}: each layer alone, and end to end"
+    )
     for name, difference in report.outputs.items():
         largest, mean, equal = _cells(difference)
         print_line(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.files import read_file
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.registers import BLOCK_BYTES, PC, block_of_target, register_of
 from rocketnpu.program.container import is_container
@@ -26,12 +27,14 @@ def read_program(path: Path) -> Program:
 
     Raises ModelError for a file that is none, OSError for an unreadable one.
     """
-    data = path.read_bytes()
-    if is_container(data) or data.startswith(RKNN_MAGIC):
-        return replace(load(path), name=path.name)
-    if data.startswith(RECORD_MAGIC):
+    with path.open("rb") as file:
+        is_record = file.read(len(RECORD_MAGIC)) == RECORD_MAGIC
+    if is_record:
         with Record(path) as record:
             return command_program(record.all_commands(), path.name)
+    data = read_file(path)
+    if is_container(data) or data.startswith(RKNN_MAGIC):
+        return replace(load(path), name=path.name)
     return command_program(data, path.name)
 
 
@@ -41,7 +44,9 @@ def command_program(data: bytes, name: str) -> Program:
     A list ends with its enable entry; entries of zeros after it are padding. Raises ModelError for bytes that are no
     command words, and for a list without an enable entry.
     """
-    if not data or len(data) % regcmd.WORD_BYTES:
+    if not data:
+        raise ModelError(f"{name} is empty; inspect takes .rnpu and .rknn files, records of jobs and bare commands")
+    if len(data) % regcmd.WORD_BYTES:
         raise ModelError(
             f"{name} is neither .rnpu nor .rknn, and its {len(data)} bytes are no whole number of 64-bit commands; "
             "compile models with `rocketnpu compile` first"

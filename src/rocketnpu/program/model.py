@@ -140,7 +140,11 @@ class Program:
         """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError."""
         from rocketnpu.program.container import encode_program  # which imports this module
 
-        Path(path).write_bytes(encode_program(self))
+        try:
+            Path(path).write_bytes(encode_program(self))
+        except OSError as error:
+            error.filename = path  # a full disk does not say which file it was
+            raise
 
     def __repr__(self) -> str:
         sizes = f"{len(self.steps)} steps, {len(self.tasks)} tasks, {len(self.tensors)} tensors"

@@ -32,6 +32,12 @@ def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection
         raise CompileError(f"cores is a whole number, not {cores!r}")
     if not isinstance(cast(object, keep), Collection):
         raise CompileError(f"keep is the name of a tensor, a collection of names, or 'all', not {keep!r}")
+    data = _bytes(model)
+    if is_container(data) or data.startswith(RKNN_MAGIC):
+        raise ModelError(
+            f"{_name(model)} is compiled already: rocketnpu.load or a Session take it; "
+            "`rocketnpu verify` compares it with recorded tensors, --reference FILE.npz"
+        )
     named = () if keep == "all" else (keep,) if isinstance(keep, str) else keep
     graph = load_model(model, named)
     kept = tuple(graph.tensors) if keep == "all" else named
