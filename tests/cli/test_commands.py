@@ -59,7 +59,10 @@ def test_run_names_the_best_labels_of_a_picture(
 
 def test_run_prints_one_json_document(model: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(model), "--image", str(picture), "--json"]) == 0
-    (output,) = json.loads(capsys.readouterr().out)["outputs"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["device"] in [device.name for device in rn.devices()]
+    assert {step["place"] for step in document["steps"]} == {"npu", "cpu"}
+    (output,) = document["outputs"]
     assert (output["name"], output["shape"], output["dtype"]) == ("scores", [1, 10], "int8")
     assert output["top"][0]["index"] == 7
 

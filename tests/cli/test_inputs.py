@@ -48,6 +48,11 @@ def test_an_npz_gives_inputs_by_name_and_may_hold_more(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given["a"], A_VALUES)
 
 
+def test_a_name_before_an_npz_takes_only_that_input(tmp_path: Path) -> None:
+    np.savez(tmp_path / "all.npz", **{"b=1": B_VALUES, "a": A_VALUES})
+    assert list(read_inputs([A, B], [f"a={tmp_path}/all.npz"])) == ["a"]
+
+
 def test_more_files_than_inputs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(A_VALUES.tobytes())
     with pytest.raises(ModelError, match="has 1 input, and all have a file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,12 @@ def test_a_file_that_is_cut_short_says_so() -> None:
         assert "unpack_from" not in str(caught.value)
     with pytest.raises(ModelError, match="leads beyond the end of the file, which is cut short or damaged"):
         load_model(data[: len(data) // 2])
+
+
+def test_a_scale_that_is_a_signalling_nan_is_refused_without_a_warning() -> None:
+    model = ModelBuilder()
+    data = model.build(model.conv2d(model.input((1, 4, 4, 2), scale=0.0123), 4))
+    scale = struct.pack("<f", 0.0123)
+    assert data.count(scale) == 1
+    with pytest.raises(ModelError, match="has the scale nan"):
+        load_model(data.replace(scale, bytes.fromhex("0100a07f")))
