@@ -9,6 +9,7 @@ import bisect
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -31,19 +32,19 @@ class Region:
     strides: tuple[int, ...]
     run_bytes: int
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         """Bytes transferred."""
         return math.prod(self.counts) * self.run_bytes
 
-    @property
+    @cached_property
     def extent(self) -> tuple[int, int]:
         """First address, and the one past the last."""
         steps = [(count - 1) * stride for count, stride in zip(self.counts, self.strides, strict=True)]
         low = self.address + sum(min(step, 0) for step in steps)
         return low, self.address + sum(max(step, 0) for step in steps) + self.run_bytes
 
-    @property
+    @cached_property
     def overlaps_itself(self) -> bool:
         """Whether two runs may share a byte (exact when the axes nest, else on the safe side)."""
         covered = self.run_bytes

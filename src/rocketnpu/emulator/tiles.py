@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 CHANNEL_UNIT = 32
 """Tiles end on whole groups of kernels, so that the writer stores whole passes."""
-_TILE_ELEMENTS = 1 << 16
-"""Accumulators of one tile: they, their input and their output stay in a second-level cache."""
+_TILE_ELEMENTS = 1 << 18
+"""Accumulators of one tile. Smaller ones stay in nearer caches, but numpy's calls from two threads then wait for each
+other more than they gain (measured)."""
 _TILE_PIXELS = 64
 """Fewer pixels make matrix products slow: split the channels instead."""
-_SPLIT_WORK = 1 << 21
+_SPLIT_WORK = 1 << 23
 """Multiply-adds below which a second thread costs more than it saves."""
 
 
