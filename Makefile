@@ -5,6 +5,6 @@ test: ; python -m pytest -n auto
 lint: ; ruff check . && ruff format --check . && lint-imports
 types: ; pyright
 bench: ; python -m benchmarks
-verify: ; rocketnpu verify src/rocketnpu/demo/digits.tflite
+verify: ; python -m benchmarks.verify_models
 demo: ; rocketnpu demo
 lock: ; uv pip compile --quiet --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
