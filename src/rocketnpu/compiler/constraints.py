@@ -274,7 +274,7 @@ def keeps_pixels(graph: Graph, op: Operator) -> bool:
 
 def averages_on_one_grid(graph: Graph, op: Operator) -> bool:
     """in a TFLite model, input and output have the same scale and zero point"""
-    return graph.format != "tflite" or has_equal_grid(graph, op)
+    return compares_on_one_grid(graph, op)
 
 
 _DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)

@@ -34,7 +34,7 @@ from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.codes import INT8, USE_ALL
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
+from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA
 
 Array: TypeAlias = NDArray[Any]
 
@@ -95,7 +95,6 @@ class ConvolutionTask:
         self.state = state
         self.convolution = decode_convolution(state)
         self.output = decode_output(state)
-        state.expect(CORE.UNKNOWN_3030, "VALUE", 0, "nothing is known of this register")
         state.expect(DPU.FEATURE_MODE_CFG, "FLYING_MODE", 0, "a convolution's input comes from CORE")
         state.expect(DPU.DATA_FORMAT, "PROC_PRECISION", self.convolution.precision, "CNA and CORE differ")
         self._reader: Reader | None = None

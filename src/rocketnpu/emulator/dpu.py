@@ -91,7 +91,6 @@ def decode_output(state: TaskState, lane_bytes: int | None = None) -> Output:
     state.expect(
         DPU.FEATURE_MODE_CFG, "OUTPUT_MODE", codes.OUTPUT_TO_MEMORY, "no known program feeds the PPU from the DPU"
     )
-    state.expect(DPU.UNKNOWN_40C4, "VALUE", 0, "nothing is known of this register")
     state.expect(DPU.FEATURE_MODE_CFG, "COMB_USE", 0, "the DPU's combine flag has no known use")
     code = precision(state, DPU.DATA_FORMAT, "OUT_PRECISION", (INT8, INT16, INT32, FP16, FP32))
     width = state.value(DPU.DATA_CUBE_WIDTH, "WIDTH") + 1

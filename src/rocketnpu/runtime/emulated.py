@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rocketnpu.emulator import Emulator
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.limits import CORES
+from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
 from rocketnpu.runtime.device import Buffer, Device, Part, Timing
 
-PAGE_BYTES = 4096
 FIRST_ADDRESS = 0x10000
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import regcmd
+from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.adapt import self_contained
 from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
 from rocketnpu.runtime.node import Node
-from rocketnpu.runtime.pool import PAGE_BYTES, Block, Pool
+from rocketnpu.runtime.pool import Block, Pool
 
 CACHE_LINE_BYTES = 64
 """Cache lines of the RK3588's CPU cores; ranges to synchronise are whole lines."""
@@ -25,7 +26,8 @@ CACHE_LINE_BYTES = 64
 ADDRESS_END = 1 << 32
 """Registers hold 32-bit addresses (hardware/README.md, Constants)."""
 
-WORD_BYTES = 8
+NANOSECONDS = 1_000_000_000
+"""In a second."""
 
 Prepared = TypeVar("Prepared")
 """A driver's submission, built once for the parts it runs."""
@@ -184,9 +186,11 @@ def describe_launches(launches: Sequence[Launch]) -> str:
 def describe_trigger(launch: Launch) -> str:
     """Where a task's list is, and the blocks that its last entry starts."""
     for buffer in launch.memory.reads:
-        offset = launch.address - buffer.address + WORD_BYTES * (launch.body_entries + regcmd.TRAILER_ENTRIES - 1)
-        if 0 <= offset <= buffer.data.size - WORD_BYTES:
-            word = int(buffer.data[offset : offset + WORD_BYTES].view(np.uint64)[0])
+        offset = (
+            launch.address - buffer.address + regcmd.WORD_BYTES * (launch.body_entries + regcmd.TRAILER_ENTRIES - 1)
+        )
+        if 0 <= offset <= buffer.data.size - regcmd.WORD_BYTES:
+            word = int(buffer.data[offset : offset + regcmd.WORD_BYTES].view(np.uint64)[0])
             blocks = ", ".join(block.name for block in regcmd.enabled_blocks(regcmd.decode(word).value))
             return f"list of {launch.name} at {launch.address:#x} starts {blocks or 'no block'}"
     return f"list of {launch.name} at {launch.address:#x} is outside its memory"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
-
-PAGE_BYTES = 4096
 
 LARGEST_WASTE = 2
 """A free block serves requests down to its size divided by this."""

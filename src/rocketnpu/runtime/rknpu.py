@@ -17,13 +17,11 @@ from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.sizes import align
 from rocketnpu.runtime.device import Buffer, Device, Launch, Memory, Timing
 from rocketnpu.runtime.kernel import Kernel
-from rocketnpu.runtime.kernel_device import CACHE_LINE_BYTES, KernelDevice, Parts, describe_launches
+from rocketnpu.runtime.kernel_device import CACHE_LINE_BYTES, NANOSECONDS, KernelDevice, Parts, describe_launches
 from rocketnpu.runtime.node import Node
 from rocketnpu.runtime.pool import PAGE_BYTES, Block
 from rocketnpu.uapi import rknpu
 from rocketnpu.uapi.rknpu import JobFlag, MemoryFlag, SyncFlag
-
-NANOSECONDS = 1_000_000_000
 
 TIMEOUT_MS = 6000
 """Limit of one submit, generous for a busy NPU; the driver resets all cores when it is over."""

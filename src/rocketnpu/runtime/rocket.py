@@ -19,12 +19,10 @@ from rocketnpu.hw.registers import PC
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.device import Buffer, Device, Memory, Timing
 from rocketnpu.runtime.kernel import Kernel
-from rocketnpu.runtime.kernel_device import KernelDevice, Parts, describe_launches
+from rocketnpu.runtime.kernel_device import NANOSECONDS, KernelDevice, Parts, describe_launches
 from rocketnpu.runtime.node import Node
 from rocketnpu.runtime.pool import Block
 from rocketnpu.uapi import drm, rocket
-
-NANOSECONDS = 1_000_000_000
 
 WATCHDOG_NS = round(rocket.WATCHDOG_SECONDS * NANOSECONDS)
 
