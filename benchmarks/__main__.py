@@ -21,7 +21,7 @@ import rocketnpu as rn
 from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
 from benchmarks.models import MOBILENET, shared_folder
 from rocketnpu.frontends import load_model
-from rocketnpu.litert.interpreter import build_interpreter, run_interpreter
+from rocketnpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
 
 IMPORTS = "import numpy, rocketnpu"
 INFERENCE = """
@@ -39,11 +39,32 @@ def main() -> int:
     picture = np.fromfile(shared_folder() / "vectors/golden/grace_hopper_224.bin", np.uint8).reshape(1, 224, 224, 3)
     print(f"{MOBILENET}, {arguments.runs} runs")
     missed = 0
-    parts = _speed(model, picture, arguments.runs), _compilation(model), _submissions(model, picture), _memory(model)
+    parts = (
+        _accuracy(model, picture),
+        _speed(model, picture, arguments.runs),
+        _compilation(model),
+        _submissions(model, picture),
+        _memory(model),
+    )
     for figure in chain.from_iterable(parts):
         print(figure, flush=True)
         missed += figure.missed
     return 1 if missed else 0
+
+
+def _accuracy(model: Path, picture: NDArray[np.uint8]) -> Iterator[Figure]:
+    """The scores of the picture against LiteRT's reference kernels, and LiteRT's own default kernels beside them."""
+    scores: dict[Kernels, NDArray[np.int16]] = {}
+    for kernels in ("reference", "fast"):
+        interpreter = build_interpreter(model.read_bytes(), kernels)
+        run_interpreter(interpreter, [picture])
+        scores[kernels] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).astype(np.int16)
+    with rn.Session(model, device="emulator") as session:
+        (found,) = session.run(picture).values()
+    yield Figure("top class", float(found.argmax()), "")
+    yield Figure("scores against the reference kernels", float(np.abs(found - scores["reference"]).max()), "steps", 4)
+    xnnpack = np.abs(scores["fast"] - scores["reference"]).max()
+    yield Figure("XNNPACK's against the reference kernels", float(xnnpack), "steps")
 
 
 def _speed(model: Path, picture: NDArray[np.uint8], runs: int) -> Iterator[Figure]:
