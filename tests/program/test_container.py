@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_every_bit_of_the_header_counts() -> None:
 def test_a_foreign_version_is_named() -> None:
     spoilt = bytearray(FILE)
     spoilt[4:8] = struct.pack("<I", 77)
-    with pytest.raises(rn.ModelError, match="version 77; this release reads version 1"):
+    with pytest.raises(rn.ModelError, match="version 77; this release reads versions 1 to 2"):
         decode_program(bytes(spoilt), "old.rnpu")
 
 
@@ -209,3 +210,24 @@ def test_a_piece_with_other_outputs_than_its_step_is_refused() -> None:
     for program, message in ((spoilt, "shape"), (more, "has 1 outputs, its piece of a model 2")):
         with rn.Session(program) as session, pytest.raises(rn.ModelError, match=message):
             session.run(INPUTS)
+
+
+def test_a_program_keeps_its_target() -> None:
+    for target in ("any", "rocket", "rknpu"):
+        program = replace(PROGRAM, target=target)
+        assert decode_program(encode_program(program)).target == target
+
+
+def test_a_file_of_version_1_runs_through_either_driver() -> None:
+    """Version 1 is today's file without a target."""
+    body = msgspec.msgpack.decode(FILE[HEADER.size :])
+    del body["target"]
+    found = decode_program(pack(body))
+    assert found == PROGRAM
+    assert found.target == "any"
+
+
+def test_an_unknown_target_is_refused() -> None:
+    body = msgspec.msgpack.decode(FILE[HEADER.size :])
+    with pytest.raises(rn.ModelError, match="target"):
+        decode_program(pack({**body, "target": "tpu"}))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_model, check_output
+from rocketnpu.cli.arguments import add_compile_options, add_model, check_output, compile_options
 from rocketnpu.cli.steps import print_steps
 from rocketnpu.cli.terminal import print_line
 
@@ -16,12 +16,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ".tflite or .onnx")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rnpu", help="where the program goes")
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
+    add_compile_options(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
     check_output(arguments.output, arguments.model, ".rnpu")
-    program = rn.compile(arguments.model, cores=arguments.cores)
+    program = rn.compile(arguments.model, cores=arguments.cores, **compile_options(arguments))
     program.save(arguments.output)
     print_steps(program, arguments.cores)
     print_line(f"{arguments.output}: {arguments.output.stat().st_size} bytes")

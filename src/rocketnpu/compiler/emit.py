@@ -20,6 +20,7 @@ from rocketnpu.compiler.emit_lookup import emit_lookup, emit_table_load
 from rocketnpu.compiler.emit_move import emit_move
 from rocketnpu.compiler.emit_upsample import emit_upsample
 from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
+from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.place import (
     Planned,
     PlannedAlias,
@@ -57,9 +58,9 @@ def emit(
     steps: Sequence[StepPlan],
     arena: Arena,
     dissolved: Mapping[str, str],
-    cores: int = 1,
+    options: Options,
 ) -> Program:
-    """The finished program of a graph whose steps and arena are planned, for 1 .. `cores` cores."""
+    """The finished program of a graph whose steps and arena are planned, for 1 .. `options.cores` cores."""
     located = storage(steps)
     places = {tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in located.items()}
     commands, pool = CommandSegment(), ConstantPool()
@@ -71,10 +72,10 @@ def emit(
     }
     images = {tensor for tensor, at in located.items() if at.place in dense}
     emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
-    if cores > 1:
+    if options.cores > 1:
         # After all lists for one core, which follow one another without a gap.
         emitted = tuple(
-            _with_cores(plan, step, cores, places, commands, pool) for plan, step in zip(steps, emitted, strict=True)
+            _with_cores(plan, step, options, places, commands, pool) for plan, step in zip(steps, emitted, strict=True)
         )
     words = commands.words()
     content = pool.content()
@@ -92,6 +93,7 @@ def emit(
         inputs=graph.inputs,
         outputs=graph.outputs,
         dissolved=dissolved,
+        target=options.target,
     )
 
 
@@ -124,20 +126,25 @@ def _emit_step(
 
 
 def _with_cores(
-    plan: StepPlan, step: Step, cores: int, places: Mapping[str, Address], commands: CommandSegment, pool: ConstantPool
+    plan: StepPlan,
+    step: Step,
+    options: Options,
+    places: Mapping[str, Address],
+    commands: CommandSegment,
+    pool: ConstantPool,
 ) -> Step:
-    """The step with task lists for 2 .. `cores` cores too: what is not split keeps its lists for one core."""
+    """The step with task lists for 2 .. `options.cores` cores too: what is not split keeps its lists for one core."""
     if not isinstance(step, NpuStep):
         return step
     tasks = dict(step.tasks)
-    for count in range(2, cores + 1):
+    for count in range(2, options.cores + 1):
         rest = list(step.tasks[1][0][0])
         parts: list[tuple[tuple[int, ...], ...]] = []
         for planned in plan.plans:
             alone = [rest.pop(0) for _ in _emit_plan(planned, places, pool)]
             shares = None
             if isinstance(planned, PlannedConvolution):
-                shares = split_over_cores(planned.form, planned.tiles, count)
+                shares = split_over_cores(planned.form, planned.tiles, count, options.optimize)
             if isinstance(planned, PlannedConvolution) and shares is not None:
                 chains = (_emit_plan(replace(planned, tiles=share), places, pool) for share in shares)
                 parts.append(tuple(_append_chain(chain, commands) for chain in chains))

@@ -24,6 +24,7 @@ from rocketnpu.compiler.constraints import ConstraintError, operands
 from rocketnpu.compiler.fuse_residual import with_residual
 from rocketnpu.compiler.lower.grids import scale_of, zero_point_of
 from rocketnpu.compiler.lowered import Convolution, Elementwise, Lookup, Rescale, TableLoad
+from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.place import (
     Placed,
     Planned,
@@ -45,7 +46,9 @@ LOWEST, HIGHEST = -127, 126
 EVERY_BYTE: Table = np.arange(-128, 128).astype(np.int8)
 
 
-def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple[tuple[Placed, ...], dict[str, str]]:
+def fuse(
+    graph: Graph, placed: Sequence[Placed], keep: Collection[str], options: Options
+) -> tuple[tuple[Placed, ...], dict[str, str]]:
     """The operators that are left, and the tensors that are gone with the operator that stands for their maker."""
     uses = Counter(name for item in placed for name in item.operator.inputs if name is not None)
     uses.update([*graph.outputs, *keep])
@@ -57,7 +60,7 @@ def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple
             for name in item.operator.inputs
             if name is not None and name in result and uses[name] == 1 and result[name].reason is None
         }
-        fused, gone = _fused(graph, item, makers)
+        fused, gone = _fused(graph, item, makers, options)
         for name in gone:
             absorbed = result.pop(name).operator.name
             dissolved = {key: fused.operator.name if by == absorbed else by for key, by in dissolved.items()}
@@ -66,19 +69,21 @@ def fuse(graph: Graph, placed: Sequence[Placed], keep: Collection[str]) -> tuple
     return tuple(result.values()), dissolved
 
 
-def _fused(graph: Graph, item: Placed, makers: Mapping[str, Placed]) -> tuple[Placed, tuple[str, ...]]:
+def _fused(
+    graph: Graph, item: Placed, makers: Mapping[str, Placed], options: Options
+) -> tuple[Placed, tuple[str, ...]]:
     """`item` with the work of those makers of its inputs that it can take over, and the tensors gone with them."""
     if len(item.plan) == 1 and isinstance(item.plan[0], PlannedRescale):
         copy = item.plan[0].form
         maker = makers.get(copy.input)
-        merged = None if maker is None else _with_copy(maker, copy)
+        merged = None if maker is None else _with_copy(maker, copy, options)
         if maker is not None and merged is not None:
             operator = replace(maker.operator, outputs=item.operator.outputs)
             return Placed(operator, merged), (copy.input,)
     if item.operator.kind in ("LEAKY_RELU", "PRELU") and item.plan:
         slopes = _slopes(graph, item)
         maker = makers.get(slopes.input)
-        merged = None if maker is None else _with_slopes(maker, slopes)
+        merged = None if maker is None else _with_slopes(maker, slopes, options)
         if maker is not None and merged is not None:
             operator = replace(maker.operator, outputs=item.operator.outputs)
             return Placed(operator, merged), (slopes.input,)
@@ -98,10 +103,10 @@ def _fused(graph: Graph, item: Placed, makers: Mapping[str, Placed]) -> tuple[Pl
     load = TableLoad(f"{item.operator.name}#table", function.table)
     lookup = Lookup(function.source, item.operator.outputs[0], item.plan[-1].form.output_shape)
     operator = replace(item.operator, inputs=(function.source,))
-    return Placed(operator, (plan(load), plan(lookup))), function.gone
+    return Placed(operator, (plan(load, options), plan(lookup, options))), function.gone
 
 
-def _with_copy(maker: Placed, copy: Rescale) -> tuple[Planned, ...] | None:
+def _with_copy(maker: Placed, copy: Rescale, options: Options) -> tuple[Planned, ...] | None:
     """Rule 1: the maker's plan with `copy` inside; None where that is not possible."""
     merged: list[Planned] = []
     for step in maker.plan:
@@ -117,17 +122,17 @@ def _with_copy(maker: Placed, copy: Rescale) -> tuple[Planned, ...] | None:
         low, high = max(low, copy.low), min(high, copy.high)
         if low > LOWEST and low not in (copy.output_zero_point, copy.low):
             return None
-        planned = _planned(_onto(step.form, copy, low, high), copy.gain)
+        planned = _planned(_onto(step.form, copy, low, high), copy.gain, options)
         if planned is None:
             return None
         merged.append(planned)
     return tuple(merged)
 
 
-def _planned(form: Convolution | Elementwise, gain: float) -> Planned | None:
+def _planned(form: Convolution | Elementwise, gain: float, options: Options) -> Planned | None:
     """The plan of a form that leaves out a rounding to steps of `gain` output steps; None if it may then be 2 off."""
     try:
-        planned = plan(form)
+        planned = plan(form, options)
     except ConstraintError:
         return None
     if gain != 1 and isinstance(planned, PlannedConvolution) and gain / FINEST + planned.values.residue >= 1:
@@ -174,7 +179,7 @@ def _slopes(graph: Graph, item: Placed) -> _Slopes:
     )
 
 
-def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
+def _with_slopes(maker: Placed, change: _Slopes, options: Options) -> tuple[Planned, ...] | None:
     """Rule 3: the maker's plan with slopes inside; None where that is not possible."""
     zero, steps = change.output_zero_point, change.gain * change.slopes.min()
     lowest = steps * (-128 - change.input_zero_point) + zero
@@ -194,7 +199,7 @@ def _with_slopes(maker: Placed, change: _Slopes) -> tuple[Planned, ...] | None:
         part = change.slopes[form.first_output_channel :][: form.output_channels]
         gains = form.gains * change.gain
         sloped = replace(form, output=change.output, gains=gains, output_zero_point=zero, slopes=part)
-        planned = _planned(sloped, change.gain)
+        planned = _planned(sloped, change.gain, options)
         if planned is None:
             return None
         merged.append(planned)

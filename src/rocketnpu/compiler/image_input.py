@@ -12,22 +12,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.place import Placed, PlannedAlias, PlannedConvolution
 from rocketnpu.compiler.tile import tile
 from rocketnpu.hw.limits import MAX_IMAGE_CHANNELS
 from rocketnpu.ir import Graph
 
 
-def with_image_inputs(graph: Graph, placed: Sequence[Placed]) -> tuple[Placed, ...]:
+def with_image_inputs(graph: Graph, placed: Sequence[Placed], options: Options) -> tuple[Placed, ...]:
     """The same operators, with dense inputs where both rules allow it."""
     result = list(placed)
     for name in graph.inputs:
-        for index, item in (_dense_readers(graph, placed, name) or {}).items():
+        for index, item in (_dense_readers(graph, placed, name, options) or {}).items():
             result[index] = item
     return tuple(result)
 
 
-def _dense_readers(graph: Graph, placed: Sequence[Placed], name: str) -> dict[int, Placed] | None:
+def _dense_readers(graph: Graph, placed: Sequence[Placed], name: str, options: Options) -> dict[int, Placed] | None:
     """The readers of an image, and of its aliases (rule 3), as readers of dense pixels; None if one cannot be that."""
     if name in graph.outputs:
         return None
@@ -36,9 +37,9 @@ def _dense_readers(graph: Graph, placed: Sequence[Placed], name: str) -> dict[in
         if name not in item.operator.inputs or not item.plan:
             continue
         if item.operator.kind == "QUANTIZE" and isinstance(item.plan[0], PlannedAlias):
-            behind = _dense_readers(graph, placed, item.operator.outputs[0])
+            behind = _dense_readers(graph, placed, item.operator.outputs[0], options)
         else:
-            dense = _reading_image(item, name)
+            dense = _reading_image(item, name, options)
             behind = None if dense is None else {index: dense}
         if behind is None:
             return None
@@ -46,7 +47,7 @@ def _dense_readers(graph: Graph, placed: Sequence[Placed], name: str) -> dict[in
     return found
 
 
-def _reading_image(item: Placed, name: str) -> Placed | None:
+def _reading_image(item: Placed, name: str, options: Options) -> Placed | None:
     """The operator with `name` as a dense image, None if it cannot read it so."""
     if len(item.plan) != 1 or not isinstance(item.plan[0], PlannedConvolution):
         return None
@@ -62,6 +63,6 @@ def _reading_image(item: Placed, name: str) -> Placed | None:
         return None
     dense = replace(conv, image_input=True)
     try:
-        return replace(item, plan=(replace(plan, form=dense, tiles=tile(dense)),))
+        return replace(item, plan=(replace(plan, form=dense, tiles=tile(dense, options.optimize)),))
     except ConstraintError:
         return None

@@ -21,6 +21,7 @@ from rocketnpu.compiler.lowered import (
     TableLoad,
     Upsample,
 )
+from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.pad_fold import pad_folds
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
@@ -109,18 +110,18 @@ class Placed:
     reason: str | None = None
 
 
-def place(graph: Graph, keep: Collection[str]) -> tuple[tuple[Placed, ...], dict[str, str]]:
+def place(graph: Graph, keep: Collection[str], options: Options) -> tuple[tuple[Placed, ...], dict[str, str]]:
     """Every operator of the graph, in order; and the tensors that fusion dissolved, with the operator that absorbed
     each.
 
     `keep` names tensors that must not be dissolved.
     """
     candidates = (*flatten_folds(graph, keep), *pad_folds(graph, keep))
-    folds = {fold.consumer.index: (fold, _place(graph, fold.folded)) for fold in candidates}
+    folds = {fold.consumer.index: (fold, _place(graph, fold.folded, options)) for fold in candidates}
     folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
     absorbed = {fold.absorbed.index: fold for fold, _ in folds.values()}
     placed = [
-        folds[op.index][1] if op.index in folds else _place(graph, op)
+        folds[op.index][1] if op.index in folds else _place(graph, op, options)
         for op in graph.operators
         if op.index not in absorbed
     ]
@@ -152,19 +153,19 @@ def _computes(item: Placed) -> bool:
     )
 
 
-def _place(graph: Graph, op: Operator) -> Placed:
+def _place(graph: Graph, op: Operator, options: Options) -> Placed:
     try:
-        check(graph, op)
-        return Placed(op, tuple(plan(form) for form in lower(graph, op)))
+        check(graph, op, experimental=options.experimental)
+        return Placed(op, tuple(plan(form, options) for form in lower(graph, op)))
     except ConstraintError as constraint:
         return Placed(op, reason=str(constraint))
 
 
-def plan(form: Lowered) -> Planned:
+def plan(form: Lowered, options: Options) -> Planned:
     """The register arithmetic and tiles of a form; ConstraintError if its sizes or gains rule it out."""
     match form:
         case Convolution():
-            return PlannedConvolution(form, requantize(form), tile(form))
+            return PlannedConvolution(form, requantize(form), tile(form, options.optimize))
         case Elementwise():
             return PlannedElementwise(form, requantize_elementwise(form))
         case Rescale():

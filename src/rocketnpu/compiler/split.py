@@ -22,10 +22,12 @@ GAIN = 0.9
 """Cycles on several cores over cycles on one, above which one core is as good: handing over costs microseconds."""
 
 
-def split_over_cores(conv: Convolution, tiles: Sequence[Tile], cores: int) -> tuple[tuple[Tile, ...], ...] | None:
+def split_over_cores(
+    conv: Convolution, tiles: Sequence[Tile], cores: int, optimize: int = 1
+) -> tuple[tuple[Tile, ...], ...] | None:
     """The tiles of each core, None where `tiles` on one core are as good."""
     best, best_cycles = None, GAIN * cycles(conv, (tiles,))
-    for shares in (_by_rows(conv, cores), _by_channels(conv, cores)):
+    for shares in (_by_rows(conv, cores, optimize), _by_channels(conv, cores, optimize)):
         if shares is not None and cycles(conv, shares) < best_cycles:
             best, best_cycles = shares, cycles(conv, shares)
     return best
@@ -55,7 +57,7 @@ def _mac_cycles(conv: Convolution, part: Tile) -> int:
     return cost.direct_cycles(height, width, channels, conv.input_channels, conv.kernel_h, conv.kernel_w)
 
 
-def _by_rows(conv: Convolution, cores: int) -> tuple[tuple[Tile, ...], ...] | None:
+def _by_rows(conv: Convolution, cores: int, optimize: int) -> tuple[tuple[Tile, ...], ...] | None:
     window = conv.window
     rows = window.y1 - window.y0
     if rows < cores:
@@ -63,12 +65,12 @@ def _by_rows(conv: Convolution, cores: int) -> tuple[tuple[Tile, ...], ...] | No
     edges = [window.y0 + rows * core // cores for core in range(cores + 1)]
     bands = (Window(y0, y1, window.x0, window.x1) for y0, y1 in itertools.pairwise(edges))
     try:
-        return tuple(tile(replace(conv, window=band)) for band in bands)
+        return tuple(tile(replace(conv, window=band), optimize) for band in bands)
     except ConstraintError:
         return None
 
 
-def _by_channels(conv: Convolution, cores: int) -> tuple[tuple[Tile, ...], ...] | None:
+def _by_channels(conv: Convolution, cores: int, optimize: int) -> tuple[tuple[Tile, ...], ...] | None:
     group = limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP
     groups = -(-conv.output_channels // group)
     if groups < cores:
@@ -84,7 +86,7 @@ def _by_channels(conv: Convolution, cores: int) -> tuple[tuple[Tile, ...], ...] 
             gains=conv.gains[c0:c1],
         )
         try:
-            shares.append(tuple(replace(part, c0=part.c0 + c0, c1=part.c1 + c0) for part in tile(share)))
+            shares.append(tuple(replace(part, c0=part.c0 + c0, c1=part.c1 + c0) for part in tile(share, optimize)))
         except ConstraintError:
             return None
     return tuple(shares)

@@ -55,8 +55,11 @@ class _Split:
     weight_banks: int
 
 
-def tile(conv: Convolution) -> tuple[Tile, ...]:
-    """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy."""
+def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
+    """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy.
+
+    At the level 0 of `optimize` the first legal way wins instead of rule 5's.
+    """
     unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
     best_cost = float("inf")
@@ -72,6 +75,8 @@ def tile(conv: Convolution) -> tuple[Tile, ...]:
         cost = sum(_tile_cost_bytes(conv, part) for part in tiles)
         if cost < best_cost:
             best, best_cost = tiles, cost
+        if optimize == 0:
+            break
     if best is None:
         raise ConstraintError(unmet)
     return best

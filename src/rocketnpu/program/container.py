@@ -14,10 +14,11 @@ import msgspec
 
 from rocketnpu.errors import ModelError
 from rocketnpu.program.check import check_program
-from rocketnpu.program.model import CpuStep, NpuStep, Program, Relocation, Segment, Task, TensorEntry
+from rocketnpu.program.model import ANY, CpuStep, NpuStep, Program, Relocation, Segment, Target, Task, TensorEntry
 
 MAGIC = b"RNPU"
-VERSION = 1
+VERSION = 2
+"""Version 1 has no target: its programs run through either driver."""
 _HEADER = struct.Struct("<4sIQ32s")
 
 
@@ -39,6 +40,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dissolved: Mapping[str, str]
+    target: Target = ANY
 
 
 def is_container(data: bytes) -> bool:
@@ -59,8 +61,8 @@ def decode_program(data: bytes, name: str = "the file") -> Program:
     if len(data) < _HEADER.size or not is_container(data):
         raise ModelError(f"{name} is not a rocketnpu program: it does not start with an RNPU header")
     _, version, length, digest = _HEADER.unpack_from(data)
-    if version != VERSION:
-        raise ModelError(f"{name} is an RNPU file of version {version}; this release reads version {VERSION}")
+    if not 1 <= version <= VERSION:
+        raise ModelError(f"{name} is an RNPU file of version {version}; this release reads versions 1 to {VERSION}")
     body = data[_HEADER.size :]
     if len(body) != length or hashlib.sha256(body).digest() != digest:
         raise ModelError(f"{name} is damaged: its content does not match its checksum; compile the model again")

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 COMMANDS = "commands"
 """Name of the segment that holds the register command lists: little-endian 64-bit words."""
+
+Target: TypeAlias = Literal["any", "rocket", "rknpu"]
+"""The driver that a program is made for, by its name; "any": it runs through either."""
+TARGETS: tuple[Target, ...] = get_args(Target)
+ANY, ROCKET, RKNPU = TARGETS
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,8 @@ class Program:
     outputs: tuple[str, ...]
     dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
     """Tensors that fusion removed, with the step that absorbed each."""
+    target: Target = ANY
+    """The driver that it is made for."""
 
     def save(self, path: str | Path) -> None:
         """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError."""

@@ -5,43 +5,48 @@ from __future__ import annotations
 from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-
-from rocketnpu.compiler import compile_graph
-from rocketnpu.errors import CompileError, ModelError
+from rocketnpu.compiler import Options, compile_graph
+from rocketnpu.errors import ModelError
 from rocketnpu.frontends import SUPPORTED, is_model, load_model
 from rocketnpu.frontends.files import read_file
 from rocketnpu.program.container import decode_program, is_container
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.rknn import load_rknn
 from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
 
 _COMPILED = "a compiled program is a .rnpu or .rknn file; compile a model with rocketnpu.compile"
 
 
-def compile_model(model: str | Path | bytes, *, cores: int = 1, keep: Collection[str] = ()) -> Program:
-    """Compile a .tflite or .onnx file (a path, or the file's bytes) for `cores` cores.
+def compile_model(
+    model: str | Path | bytes,
+    *,
+    cores: int = 1,
+    keep: str | Collection[str] = (),
+    target: Target = ANY,
+    optimize: int = 1,
+    experimental: bool = False,
+) -> Program:
+    """Compile a .tflite or .onnx file (a path, or the file's bytes).
 
-    `keep` names tensors that fusion must leave in place; "all" is every one. Raises ModelError for a bad file,
-    CompileError for what the compiler cannot do.
+    cores: the program has task lists for 1 .. cores cores. With target "rocket" an inference runs on one.
+    keep: names of tensors that fusion must leave in place; "all" is every one.
+    target: the driver that will run the program, "rocket" or "rknpu"; "any" runs through either. Only programs for
+    "rknpu" use the pooling unit, whose end rocket does not see.
+    optimize: how far the search for cheap tilings goes: 0 takes the first legal one, 2 looks farther than 1.
+    experimental: take operators whose only evidence is documentation (docs/evidence.md).
+
+    Raises ModelError for a bad file, CompileError for what the compiler cannot do.
     """
     check_source(model)
-    if not isinstance(cast(object, cores), int | np.integer):
-        raise CompileError(f"cores is a whole number, not {cores!r}")
-    if not isinstance(cast(object, keep), Collection):
-        raise CompileError(f"keep is the name of a tensor, a collection of names, or 'all', not {keep!r}")
+    options = Options(cores, keep, target, optimize, experimental)
     data = _bytes(model)
     if is_container(data) or data.startswith(RKNN_MAGIC):
         raise ModelError(
             f"{_name(model)} is compiled already: rocketnpu.load or a Session take it; "
             "`rocketnpu verify` compares it with recorded tensors, --reference FILE.npz"
         )
-    named = () if keep == "all" else (keep,) if isinstance(keep, str) else keep
-    graph = load_model(model, named)
-    kept = tuple(graph.tensors) if keep == "all" else named
-    return compile_graph(graph, _name(model), cores=cores, keep=kept)
+    return compile_graph(load_model(model, options.names), _name(model), options)
 
 
 def load(source: str | Path | bytes) -> Program:
@@ -60,15 +65,17 @@ def load(source: str | Path | bytes) -> Program:
     raise ModelError(f"{name} is not a compiled program; {_COMPILED}")
 
 
-def load_program(source: str | Path | bytes, keep: Collection[str] = ()) -> Program:
-    """A program from any supported file, compiled first if it is a model."""
+def load_program(
+    source: str | Path | bytes, *, keep: str | Collection[str] = (), cores: int = 1, target: Target = ANY
+) -> Program:
+    """A program from any supported file; a model is compiled, with the other arguments (`compile_model`)."""
     data = _bytes(source)
     if is_container(data) or data.startswith(RKNN_MAGIC):
         return load(source)
     if not is_model(data, _name(source)):
         problem = "is not a supported file" if data else "is empty"
         raise ModelError(f"{_name(source)} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
-    return compile_model(source, keep=keep)
+    return compile_model(source, keep=keep, cores=cores, target=target)
 
 
 def check_source(source: object) -> None:
