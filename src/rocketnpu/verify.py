@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from rocketnpu import litert, ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.runtime.load import compile_model
 from rocketnpu.runtime.session import Session
 
@@ -91,12 +91,20 @@ def random_inputs(program: Program, count: int, seed: int = 0) -> list[dict[str,
     ]
 
 
-def verify(model: str | Path | bytes, inputs: Sequence[Mapping[str, ArrayLike]] | None = None) -> VerifyReport:
+def verify(
+    model: str | Path | bytes,
+    inputs: Sequence[Mapping[str, ArrayLike]] | None = None,
+    *,
+    target: Target = ANY,
+    optimize: int = 1,
+    experimental: bool = False,
+) -> VerifyReport:
     """Compare every step with the reference on the same inputs (default: 3 random sets).
 
-    `model` is a .tflite or .onnx file. Raises ModelError for a bad model or inputs.
+    `model` is a .tflite or .onnx file, compiled with the other arguments (see `compile_model`). Raises ModelError for a
+    bad model or inputs.
     """
-    program = compile_model(model)
+    program = compile_model(model, target=target, optimize=optimize, experimental=experimental)
     graph = load_model(model)
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import rocketnpu as rn
 from drivers.boards import Case, Counted, Interposed, open_board
+from models import ModelBuilder
 from rocketnpu.demo import model
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.uapi import rocket
@@ -212,6 +214,27 @@ def test_rocket_runs_pools_only_on_kernels_that_see_their_end(shared: Path) -> N
         session = rn.Session(case.program, device=open_board(kernel, accepts_pools=True))
         with session, pytest.raises(rn.DeviceTimeout, match="watchdog"):
             session.run(case.inputs[0])
+
+
+@pytest.mark.parametrize(("target", "driver"), [("rknpu", "rocket"), ("rocket", "rknpu")])
+def test_a_program_for_another_driver_is_refused(case: Case, target: Any, driver: str) -> None:
+    program = replace(case.program, target=target)
+    with VirtualKernel(driver) as kernel:
+        with pytest.raises(rn.DeviceError) as caught:
+            rn.Session(program, device=open_board(kernel))
+        assert f"is a program for {target}, this is {driver}" in str(caught.value)
+        assert f"target='{driver}'" in str(caught.value)
+    with rn.Session(program, device="emulator") as session:
+        case.check(session.run(case.inputs[0]))
+
+
+@pytest.mark.parametrize("driver", ["rocket", "rknpu"])
+def test_a_model_is_compiled_for_the_driver_that_runs_it(driver: str) -> None:
+    model = ModelBuilder(seed=2)
+    data = model.build(model.conv2d(model.input((1, 8, 8, 8)), 16))
+    with VirtualKernel(driver) as kernel, rn.Session(data, device=open_board(kernel)) as session:
+        assert session.program.target == driver
+        session.run(model.random_inputs())
 
 
 def test_one_frame_on_several_cores_is_refused_by_rocket(case: Case) -> None:

@@ -245,8 +245,18 @@ def test_a_device_that_this_machine_lacks_is_named(mixed: Case, device: str) -> 
 def test_a_number_of_cores_that_the_chip_lacks_is_refused(mixed: Case, cores: int) -> None:
     with pytest.raises(rn.CompileError, match=f"cores={cores}"):
         rn.compile(mixed.data, cores=cores)
-    with pytest.raises(rn.DeviceError, match=f"up to {CORES} cores.* {cores}"):
+    with pytest.raises(rn.CompileError, match=f"cores={cores}"):
         rn.Session(mixed.data, cores=cores)
+    with pytest.raises(rn.DeviceError, match=f"up to {CORES} cores.* {cores}"):
+        rn.Session(rn.compile(mixed.data), cores=cores)
+
+
+def test_a_model_is_compiled_for_the_cores_of_the_session(mixed: Case) -> None:
+    with rn.Session(mixed.data, cores=2) as session, rn.Session(mixed.data) as alone:
+        found, expected = session.run(mixed.inputs), alone.run(mixed.inputs)
+        assert {2} <= {count for step in session.steps if step.place == "npu" for count in step.tasks}
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_a_float_model_runs_on_the_cpu() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rocketnpu.cli.terminal import plain
-from rocketnpu.compiler.options import LEVELS
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, Normalization
-from rocketnpu.program.model import ANY, TARGETS
 
 MODEL_ENDINGS = (".tflite", ".onnx", ".rknn")
 """Names of files that somebody else made: no command writes one."""
@@ -76,32 +74,6 @@ def steps(text: str) -> float:
 def add_model(parser: argparse.ArgumentParser, kinds: str = ".tflite, .onnx, .rnpu or .rknn") -> None:
     """The positional argument MODEL."""
     parser.add_argument("model", type=Path, metavar="MODEL", help=f"a {kinds} file")
-
-
-def add_compile_options(parser: argparse.ArgumentParser) -> None:
-    """--target, --optimize and --experimental."""
-    group = parser.add_argument_group("compiler")
-    group.add_argument(
-        "--target",
-        choices=TARGETS,
-        default=ANY,
-        help="driver that runs the program: rocket, rknpu (may use the pooling unit), or any of them (default)",
-    )
-    group.add_argument(
-        "--optimize",
-        type=int,
-        choices=LEVELS,
-        default=1,
-        help="search for cheap tilings: 0 takes the first legal one, 2 looks farther (default: 1)",
-    )
-    group.add_argument(
-        "--experimental", action="store_true", help="take operators whose only evidence is documentation"
-    )
-
-
-def compile_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_compile_options` took, as arguments of `rocketnpu.compile`."""
-    return {name: getattr(arguments, name) for name in ("target", "optimize", "experimental")}
 
 
 def check_output(output: Path, source: Path, ending: str) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from rich.progress import Progress
 
 from rocketnpu.cli.arguments import add_json, add_model, positive
+from rocketnpu.cli.compiler import add_compile_options, load_for_device
 from rocketnpu.cli.terminal import print_json, print_line, print_table, progress
 from rocketnpu.runtime.devices import open_device
-from rocketnpu.runtime.load import load_program
 from rocketnpu.runtime.session import MOST_FRAMES, Frame, Inputs, Session
 from rocketnpu.runtime.timed import TimedDevice
 from rocketnpu.verify import random_inputs
@@ -32,12 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--device", default="auto", help="auto (default), emulator, rocket or rknpu")
     parser.add_argument("--frames", type=positive, default=20, metavar="N", help="frames to measure (default: 20)")
+    add_compile_options(parser, "the device's")
     add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    program = load_program(arguments.model)
+    program = load_for_device(arguments)
     inputs = random_inputs(program, 1)[0]
     device = TimedDevice(open_device(arguments.device, program))
     try:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 import rocketnpu as rn
-from rocketnpu.cli.arguments import add_compile_options, add_model, check_output, compile_options
+from rocketnpu.cli.arguments import add_model, check_output
+from rocketnpu.cli.compiler import add_compile_options, compile_options
 from rocketnpu.cli.steps import print_steps
 from rocketnpu.cli.terminal import print_line
 
@@ -16,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ".tflite or .onnx")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rnpu", help="where the program goes")
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
-    add_compile_options(parser)
+    add_compile_options(parser, "any, which runs through either")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, positive, seed, steps
+from rocketnpu.cli.compiler import add_compile_options, compile_options
 from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of the random inputs (default: 0)")
     tolerance_help = "largest difference of a layer alone that is fine (default: 1)"
     parser.add_argument("--tolerance", type=steps, default=1.0, metavar="STEPS", help=tolerance_help)
+    add_compile_options(parser, "any")
     add_json(parser)
     add_image(parser)
 
@@ -41,12 +43,15 @@ def execute(arguments: argparse.Namespace) -> int:
     check_image(arguments)
     if arguments.cores is not None and arguments.reference is None:
         raise ModelError("--cores is for a compiled program: give --reference, too")
+    options = compile_options(arguments)
+    if options and arguments.reference is not None:
+        raise ModelError(f"--{next(iter(options))} is for a model: leave it out, or --reference")
     with progress() as bar:
         bar.add_task("comparing", total=None)
         if arguments.reference is not None:
             report = _verify_record(arguments)
         else:
-            report = verify(arguments.model, _input_sets(arguments))
+            report = verify(arguments.model, _input_sets(arguments), **options)
     passed = report.worst_npu_layer <= arguments.tolerance
     if arguments.json:
         print_json(_to_json(report, passed))

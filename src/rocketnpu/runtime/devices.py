@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.limits import CORES
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import ANY, RKNPU, ROCKET, Program, Target
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.emulated import EmulatedDevice, buffer_bytes
 from rocketnpu.runtime.kernel import Kernel, LinuxKernel
@@ -23,6 +24,8 @@ NODE_FOLDERS = (("/dev/accel", "accel", "/sys/class/accel"), ("/dev/dri", "rende
 
 DRIVERS = {rocket.DRIVER: RocketDevice, rknpu.DRIVER: RknpuDevice}
 """What drives a node, by the name that DRM_IOCTL_VERSION gives."""
+
+_TARGETS: Mapping[str, Target] = MappingProxyType({rocket.DRIVER: ROCKET, rknpu.DRIVER: RKNPU})
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,16 @@ def devices(kernel: Kernel | None = None) -> tuple[DeviceInfo, ...]:
     return (*_nodes(kernel or LinuxKernel()), DeviceInfo(EMULATOR, "built in", None, CORES))
 
 
-def open_device(name: str, program: Program, kernel: Kernel | None = None) -> Device:
-    """The device of that name, or the first one for "auto", with room for `program`.
+def target_of(device: str) -> Target:
+    """What to compile a model for that runs on the device of that name."""
+    return _TARGETS.get(device, ANY)
+
+
+def find_device(name: str, kernel: Kernel | None = None) -> DeviceInfo:
+    """The device of that name, or the first one for "auto".
 
     Raises DeviceError for a name that this machine lacks, and for an NPU that is there but cannot be used.
     """
-    kernel = kernel or LinuxKernel()
     found = devices(kernel)
     chosen = next((info for info in found if name in ("auto", info.name)), None)
     if chosen is None:
@@ -58,6 +65,13 @@ def open_device(name: str, program: Program, kernel: Kernel | None = None) -> De
     if chosen.problem is not None:
         advice = f"; device={EMULATOR!r} runs without it" if name == "auto" else ""
         raise DeviceError(f"{chosen.problem}{advice}")
+    return chosen
+
+
+def open_device(name: str, program: Program, kernel: Kernel | None = None) -> Device:
+    """The device of that name, or the first one for "auto", with room for `program`. Raises as `find_device` does."""
+    kernel = kernel or LinuxKernel()
+    chosen = find_device(name, kernel)
     if chosen.node is None:
         return EmulatedDevice(buffer_bytes([segment.size_bytes for segment in program.segments]))
     return DRIVERS[chosen.name](chosen.node, kernel)

@@ -14,7 +14,7 @@ from rocketnpu.errors import DeviceError
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import ANY, Program
 from rocketnpu.runtime.adapt import self_contained
 from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
 from rocketnpu.runtime.node import Node
@@ -64,6 +64,11 @@ class KernelDevice(Device, Generic[Prepared]):
 
     def adapt(self, program: Program) -> Program:
         """See Device: incremental lists become full ones."""
+        if program.target not in (ANY, self.name):
+            raise DeviceError(
+                f"{self.node}: {program.name} is a program for {program.target}, this is {self.name}: compile the "
+                f"model with target={self.name!r}, or {ANY!r} for both"
+            )
         return self_contained(program)
 
     def allocate(self, size_bytes: int) -> Buffer:

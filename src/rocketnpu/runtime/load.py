@@ -41,7 +41,7 @@ def compile_model(
     check_source(model)
     options = Options(cores, keep, target, optimize, experimental)
     data = _bytes(model)
-    if is_container(data) or data.startswith(RKNN_MAGIC):
+    if is_compiled(data):
         raise ModelError(
             f"{_name(model)} is compiled already: rocketnpu.load or a Session take it; "
             "`rocketnpu verify` compares it with recorded tensors, --reference FILE.npz"
@@ -66,16 +66,27 @@ def load(source: str | Path | bytes) -> Program:
 
 
 def load_program(
-    source: str | Path | bytes, *, keep: str | Collection[str] = (), cores: int = 1, target: Target = ANY
+    source: str | Path | bytes,
+    *,
+    cores: int = 1,
+    keep: str | Collection[str] = (),
+    target: Target = ANY,
+    optimize: int = 1,
+    experimental: bool = False,
 ) -> Program:
-    """A program from any supported file; a model is compiled, with the other arguments (`compile_model`)."""
+    """A program from any supported file; a model is compiled, with the other arguments (see `compile_model`)."""
     data = _bytes(source)
-    if is_container(data) or data.startswith(RKNN_MAGIC):
+    if is_compiled(data):
         return load(source)
     if not is_model(data, _name(source)):
         problem = "is not a supported file" if data else "is empty"
         raise ModelError(f"{_name(source)} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
-    return compile_model(source, keep=keep, cores=cores, target=target)
+    return compile_model(source, cores=cores, keep=keep, target=target, optimize=optimize, experimental=experimental)
+
+
+def is_compiled(data: bytes) -> bool:
+    """Whether a file's bytes are those of a compiled program, .rnpu or .rknn."""
+    return is_container(data) or data.startswith(RKNN_MAGIC)
 
 
 def check_source(source: object) -> None:

@@ -21,7 +21,7 @@ from rocketnpu.ir import Quantization, Tensor
 from rocketnpu.litert import check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
-from rocketnpu.runtime.devices import open_device
+from rocketnpu.runtime.devices import find_device, open_device, target_of
 from rocketnpu.runtime.lanes import Lane, Lanes
 from rocketnpu.runtime.load import check_source, load_program
 from rocketnpu.runtime.pieces import make_piece
@@ -77,17 +77,21 @@ class Session:
         cores: int = 1,
         fetch: str | Collection[str] = (),
     ):
-        """`model` is a Program or what `load_program` takes.
+        """`model` is a Program or what `load_program` takes; a model is compiled for the device and for `cores` cores.
 
         `device` is "auto" (the board's NPU where there is one, else the emulator), "emulator", "rocket", "rknpu", or a
         Device, which the session leaves open.
 
         `fetch` names tensors that later runs will ask for ("all": any), so that no fusion dissolves them; it has no
         effect on a model that is already compiled, which must have them. `cores` is how many cores one run uses.
-        Raises ModelError, CompileError or DeviceError.
+        Raises ModelError or CompileError; DeviceError too for a program whose target is another driver's.
         """
         _check_arguments(model, device, cores, fetch)
-        program = model if isinstance(model, Program) else load_program(model, keep=fetch)
+        if isinstance(model, Program):
+            program = model
+        else:
+            name = find_device(device).name if isinstance(device, str) else device.name
+            program = load_program(model, keep=fetch, cores=cores, target=target_of(name))
         if fetch != ALL:
             _check_fetch(program, (fetch,) if isinstance(fetch, str) else fetch)
         self._owns_device = isinstance(device, str)
