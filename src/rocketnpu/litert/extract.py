@@ -48,7 +48,7 @@ def _extract(
     position = {tensor: index for index, tensor in enumerate(order)}
     position[-1] = -1  # an optional input that is left out stays so
 
-    buffers = [_Constant(b"")]  # buffer 0 is the empty one (schema.fbs, table Model)
+    buffers = [AlignedBuffer(b"")]  # buffer 0 is the empty one (schema.fbs, table Model)
     tensors: list[Any] = []
     origin = set(inputs) | {int(index) for table in tables for index in table.outputs}
     for index in order:
@@ -62,7 +62,7 @@ def _extract(
             if data.size == 0 and 0 not in graph.tensors[names[index]].shape:
                 raise ModelError(f"the piece needs tensor {names[index]}, which is neither its input nor a constant")
             tensor.buffer = len(buffers)
-            buffers.append(_Constant(data.tobytes()))
+            buffers.append(AlignedBuffer(data.tobytes()))
         tensors.append(tensor)
 
     codes = sorted({table.opcodeIndex for table in tables})
@@ -111,7 +111,7 @@ def _spend_on_options(reader: Reader, table: Any) -> None:
                 reader.spend(value.nbytes)
 
 
-class _Constant:
+class AlignedBuffer:
     """A Buffer table to be written with its data aligned, which the generated `BufferT` does not do."""
 
     def __init__(self, data: bytes) -> None:

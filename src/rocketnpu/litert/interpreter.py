@@ -31,7 +31,7 @@ def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False
 
     Raises ModelError with LiteRT's reason when it refuses the model.
     """
-    with litert_errors(ModelError, "LiteRT refuses the model"), _without_chatter():
+    with litert_errors(ModelError, "LiteRT refuses the model"), without_chatter():
         interpreter = _interpreter.Interpreter(
             model_content=model,
             experimental_op_resolver_type=_RESOLVERS[kernels],
@@ -43,7 +43,7 @@ def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False
 
 
 @contextmanager
-def _without_chatter() -> Generator[None]:
+def without_chatter() -> Generator[None]:
     """Keep LiteRT's INFO lines off standard error, where it writes them past Python and knows no switch against it.
 
     What else is written there meanwhile, by whichever thread, follows afterwards.
