@@ -50,6 +50,17 @@ def test_int8_weights_may_have_a_zero_point(zero: int) -> None:
     run_on_npu(model, model.fully_connected(model.input((1, 30)), 8, weight_grid=Grid(0.003, zero)))
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_rounds_once_as_litert_does(per_channel: bool) -> None:
+    """A gain of 1/256 has an exact half among every 256 sums; two roundings would change 1 result in 600."""
+    model = ModelBuilder(seed=9)
+    x = model.input((400, 8))
+    scale = model.tensors[x].scale
+    weights = Grid((2.0**-8,) * 30 if per_channel else 2.0**-8)
+    result = run_on_npu(model, model.fully_connected(x, 30, weight_grid=weights, output=Grid(scale, 3)))
+    assert result.unequal == 0
+
+
 def test_without_bias() -> None:
     model = ModelBuilder(seed=5)
     run_on_npu(model, model.fully_connected(model.input((2, 30)), 8, bias=False))

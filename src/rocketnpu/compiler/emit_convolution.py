@@ -4,7 +4,8 @@ Evidence: the CNA, CORE and RDMA programming is the vendor's, register by regist
 scalar operand, ties-away rounding in OUT_CVT and dilation were measured one by one on silicon. BN MUL with a scalar
 operand and a shift is what the vendor's programs have before lookup tables; that it rounds like BS is documented, not
 measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone. Slopes of
-negative values are the vendor's PReLU, as hardware/dpu.md, BN stage, describes its programs; none is at hand.
+negative values are the vendor's PReLU, as hardware/dpu.md, BN stage, describes its programs; none is at hand. BN
+multipliers by channel are read as those slopes are; they multiply positive values too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.constants import ConstantPool
 from rocketnpu.compiler.emit_residual import set_residual
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, image_row_pitch
-from rocketnpu.compiler.requantize import Requantization
+from rocketnpu.compiler.requantize_values import Requantization
 from rocketnpu.compiler.tile import Tile, kernel_bytes, stored_input_channels, weight_bytes
 from rocketnpu.hw import cbuf, codes, limits
 from rocketnpu.hw.layouts import (
@@ -35,7 +36,7 @@ from rocketnpu.hw.sizes import align
 
 CVT_SCALE_BYPASSED = 1
 BIAS_BYTES = 4
-SLOPE_BYTES = 2
+MULTIPLIER_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ConvolutionConstants:
 
     weights: Address
     operands: Address
-    slopes: Address | None = None
+    bn_multipliers: Address | None = None
 
 
 def place_constants(conv: Convolution, values: Requantization, pool: ConstantPool) -> ConvolutionConstants:
@@ -62,10 +63,11 @@ def place_constants(conv: Convolution, values: Requantization, pool: ConstantPoo
         blob = pack_channel_operands(ChannelOperands(alu, addends, values.multipliers.astype(np.int16)), channels)
     else:
         blob = pack_bias(alu, channels)
-    slopes = None
-    if values.slopes is not None:
-        slopes = pool.add(pack_multipliers(values.slopes.astype(np.int16), channels))
-    return ConvolutionConstants(pool.add(weights), pool.add(blob), slopes)
+    by_channel = values.bn_multipliers if values.slopes is None else values.slopes
+    if by_channel is None:
+        return ConvolutionConstants(pool.add(weights), pool.add(blob))
+    multipliers = pool.add(pack_multipliers(by_channel.astype(np.int16), channels))
+    return ConvolutionConstants(pool.add(weights), pool.add(blob), multipliers)
 
 
 def emit_convolution(
@@ -83,9 +85,9 @@ def emit_convolution(
     _set_core(task, conv, tile)
     _set_dpu(task, conv, values, tile, output)
     _set_rdma(task, conv, values, tile, constants.operands)
-    if constants.slopes is not None:
+    if constants.bn_multipliers is not None:
         task.set(DPU_RDMA.RDMA_NRDMA_CFG, NRDMA_DATA_USE=codes.USE_MUL)
-        task.point(DPU_RDMA.RDMA_BN_BASE_ADDR, constants.slopes + tile.c0 * SLOPE_BYTES)
+        task.point(DPU_RDMA.RDMA_BN_BASE_ADDR, constants.bn_multipliers + tile.c0 * MULTIPLIER_BYTES)
     if residual is not None and values.residual is not None:
         set_residual(task, conv, values.residual, tile, residual)
     return task
@@ -215,7 +217,8 @@ def _set_bn(task: TaskRegisters, values: Requantization) -> None:
         task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_PRELU=1, BN_ALU_BYPASS=1)
         task.set(DPU.BN_MUL_CFG, BN_MUL_SRC=1)
         return
-    multiplies = values.bn_multiplier is not None
+    by_channel = values.bn_multipliers is not None
+    multiplies = values.bn_multiplier is not None or by_channel
     if not (values.relu or multiplies):
         task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_MUL_BYPASS=1, BN_ALU_BYPASS=1, BN_BYPASS=1)
         return
@@ -228,7 +231,10 @@ def _set_bn(task: TaskRegisters, values: Requantization) -> None:
         BN_ALU_BYPASS=int(not values.bn_offset),
     )
     task.set(DPU.BN_ALU_CFG, BN_ALU_OPERAND=values.bn_offset)
-    task.set(DPU.BN_MUL_CFG, BN_MUL_OPERAND=values.bn_multiplier or 0, BN_MUL_SHIFT_VALUE=values.bn_shift)
+    if by_channel:
+        task.set(DPU.BN_MUL_CFG, BN_MUL_SRC=1)
+    else:
+        task.set(DPU.BN_MUL_CFG, BN_MUL_OPERAND=values.bn_multiplier or 0, BN_MUL_SHIFT_VALUE=values.bn_shift)
     task.set(DPU.BN_RELUX_CMP_VALUE, BN_RELUX_CMP_DAT=values.relux or 0)
 
 

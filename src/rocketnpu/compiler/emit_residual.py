@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.lowered import Convolution
-from rocketnpu.compiler.requantize import ResidualValues
+from rocketnpu.compiler.requantize_values import ResidualValues
 from rocketnpu.compiler.tile import Tile
 from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES

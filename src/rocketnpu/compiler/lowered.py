@@ -95,7 +95,7 @@ class Rounding(Enum):
     TWICE = "twice"
     """TFLite's convolutions: once after a multiplier in [0.5, 1), again after a power of two, ties away from zero."""
     ONCE = "once"
-    """TFLite's average pool: one division, ties away from zero."""
+    """TFLite's average pool and fully connected layers: once, ties away from zero."""
     ONCE_TO_EVEN = "once, ties to even"
     """ONNX: the real value divided by the output's scale, ties to even."""
 

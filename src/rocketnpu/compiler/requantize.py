@@ -11,10 +11,7 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
    all bits that int32 holds; C1 * C2 is no smaller than G where an exact half goes away from zero, to stay there.
 2. *One gain, with a clamp that is not at zero*: BN's ALU, which moves the clamp to zero, comes before its multiplier.
    BS alone does G with 15 bits: a relative error of 2^-16, the result differs by at most 1.
-3. *Per channel*: C[c] = gain[c] * 2^s / G for one shared G = SCALE / 2^SHIFT, searched so that the worst channel's
-   error in output steps is least. A channel whose gain has no good C[c] beside the others takes a larger C and its
-   weights and bias are requantized to it. `residue` bounds the error of the value before the last rounding, and must
-   stay below half a step; the result then differs from the reference by at most 1.
+3. *Per channel*: requantize_channels.py.
 4. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by m; BN
    multiplies negative values by slope * 2^m; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
    products lie beyond the output range; m (the vendor's is k) is where the error is least.
@@ -23,65 +20,26 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Convolution, Rounding
+from rocketnpu.compiler.requantize_channels import requantize_channels
+from rocketnpu.compiler.requantize_values import (
+    INT32_MAX,
+    MULTIPLIER_BITS,
+    MULTIPLIER_MAX,
+    OUTPUT_SPAN,
+    SHIFT_MAX,
+    Requantization,
+    accumulator_bounds,
+    gain_does_not_fit,
+    input_folded,
+    split_gain,
+)
 from rocketnpu.hw.arithmetic import output_convert
-
-MULTIPLIER_BITS = 15
-"""Magnitude bits of BS MUL operands and OUT_CVT SCALE, both signed 16 (hardware/dpu.md)."""
-MULTIPLIER_MAX = (1 << MULTIPLIER_BITS) - 1
-SHIFT_MAX = 63
-INT32_MAX = (1 << 31) - 1
-OUTPUT_SPAN = 255
-"""Steps between the smallest and the largest int8: an accumulator beyond them saturates whatever its exact gain."""
-SEARCH_CANDIDATES = 1024
-"""Shared gains tried per layer, evenly over one octave; the worst error is flat well below this spacing."""
-
-
-@dataclass(frozen=True)
-class ResidualValues:
-    """EW registers of a convolution that adds a tensor: q2 * scale + offset, then `relu` and `relux` as in BN."""
-
-    scale: int
-    offset: int
-    relu: bool
-    relux: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Requantization:
-    """Register values for one convolution; arrays are per output channel.
-
-    weights int8 as in Convolution (changed where recipe 3 requantized a channel); alu int64 (OC,) within int32;
-    multipliers int64 (OC,). `per_channel` says that multipliers differ. In BN, `bn_offset` is added or
-    `bn_multiplier` and `bn_shift` scale (None: they do not), then `relu` clamps at 0, `relux` from above (None: no
-    upper clamp); or `slopes`, int64 (OC,), multiply negative values, which BS has shifted by `slope_shift` more.
-    residue: bound on the error before the last rounding, in steps.
-    """
-
-    weights: NDArray[np.int8]
-    alu: NDArray[np.int64]
-    multipliers: NDArray[np.int64]
-    shift: int
-    out_scale: int
-    out_shift: int
-    ties_away: bool
-    out_offset: int
-    per_channel: bool
-    residue: float
-    bn_multiplier: int | None = None
-    bn_shift: int = 0
-    bn_offset: int = 0
-    relu: bool = False
-    relux: int | None = None
-    slopes: NDArray[np.int64] | None = None
-    slope_shift: int = 0
-    residual: ResidualValues | None = None
 
 
 def requantize(conv: Convolution) -> Requantization:
@@ -93,7 +51,7 @@ def requantize(conv: Convolution) -> Requantization:
     elif uniform:
         result = _uniform(conv, offset_clamp=needs_offset_clamp)
     else:
-        result = _per_channel(conv, pure_shift=needs_offset_clamp)
+        result = requantize_channels(conv, offset_clamp=needs_offset_clamp)
     result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
     if np.any(np.abs(result.alu) > INT32_MAX):
         raise ConstraintError("the bias with the input zero point folded in fits 32 bits")
@@ -110,10 +68,10 @@ def _sloped(conv: Convolution) -> Requantization:
     room = INT32_MAX * min(1.0, largest / (OUTPUT_SPAN + 1))
     power = math.floor(math.log2(min(room, MULTIPLIER_MAX)))
     if power < 1:
-        raise _gain_does_not_fit(largest)
-    out_scale, out_shift = _split_gain(math.ldexp(largest, -power))
+        raise gain_does_not_fit(largest)
+    out_scale, out_shift = split_gain(math.ldexp(largest, -power))
     if not 0 <= out_shift <= SHIFT_MAX:
-        raise _gain_does_not_fit(largest)
+        raise gain_does_not_fit(largest)
     multipliers = np.rint(conv.gains / largest * (1 << power))
     reach = accumulator_bounds(conv) * conv.gains
     gain_error = np.abs(multipliers / (1 << power) * largest / conv.gains - 1) + 2.0 ** -(MULTIPLIER_BITS + 1)
@@ -137,7 +95,7 @@ def _sloped(conv: Convolution) -> Requantization:
         raise ConstraintError(f"gains and slopes of the channels fit one task: error {residue:.2f}, below half a step")
     return Requantization(
         weights=conv.weights,
-        alu=_alu(conv, conv.weights, conv.bias),
+        alu=input_folded(conv),
         multipliers=multipliers.astype(np.int64),
         shift=0,
         out_scale=out_scale,
@@ -151,32 +109,6 @@ def _sloped(conv: Convolution) -> Requantization:
     )
 
 
-def accumulator_bounds(conv: Convolution) -> NDArray[np.float64]:
-    """The largest |sum((x - zx) * (w - zw)) + bias| over all int8 inputs, per output channel: float64 (OC,)."""
-    effective = _effective(conv)
-    low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
-    most = np.maximum(effective * low, effective * high).sum(axis=1) + conv.bias
-    least = np.minimum(effective * low, effective * high).sum(axis=1) + conv.bias
-    return np.maximum(np.abs(most), np.abs(least))
-
-
-def _effective(conv: Convolution) -> NDArray[np.float64]:
-    flat = conv.weights.reshape(conv.output_channels, -1).astype(np.float64)
-    return flat - conv.weight_zero_points[:, None]
-
-
-def input_folded(conv: Convolution) -> NDArray[np.int64]:
-    """BS ALU operand of the convolution as it is: int64 (OC,)."""
-    return _alu(conv, conv.weights, conv.bias)
-
-
-def _alu(conv: Convolution, weights: NDArray[np.int8], bias: NDArray[np.int64]) -> NDArray[np.int64]:
-    """BS ALU operand: bias - zx * sum(w - zw) (hardware/dpu.md, Requantization parameters)."""
-    sums = weights.reshape(conv.output_channels, -1).astype(np.int64).sum(axis=1)
-    taps = weights[0].size
-    return bias - conv.input_zero_point * (sums - taps * conv.weight_zero_points)
-
-
 def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
     """Recipes 1 and 2."""
     gain = float(conv.gains[0])
@@ -187,25 +119,25 @@ def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
     if once:
         out_shift = min(max(out_shift, 0), SHIFT_MAX)
     if out_shift > SHIFT_MAX:
-        raise _gain_does_not_fit(gain)
+        raise gain_does_not_fit(gain)
     target = math.ldexp(gain, out_shift)
     bn_multiplier, bn_shift = None, 0
     if offset_clamp:
-        multiplier, shift = _split_gain(target)
+        multiplier, shift = split_gain(target)
         if not 0 <= shift <= SHIFT_MAX:
-            raise _gain_does_not_fit(gain)
+            raise gain_does_not_fit(gain)
         error = 2.0 ** -(MULTIPLIER_BITS + 1)
     else:
         most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
         pair = two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
         if pair is None:
-            raise _gain_does_not_fit(gain)
+            raise gain_does_not_fit(gain)
         multiplier, bn_multiplier, bn_shift = pair
         shift = 0
         error = abs(multiplier * bn_multiplier / 2.0**bn_shift / target - 1)
     return Requantization(
         weights=conv.weights,
-        alu=_alu(conv, conv.weights, conv.bias),
+        alu=input_folded(conv),
         multipliers=np.full(conv.output_channels, multiplier, np.int64),
         shift=shift,
         out_scale=1,
@@ -217,10 +149,6 @@ def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
         bn_multiplier=bn_multiplier,
         bn_shift=bn_shift,
     )
-
-
-def _gain_does_not_fit(gain: float) -> ConstraintError:
-    return ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
 
 
 def two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, int, int] | None:
@@ -237,99 +165,6 @@ def two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, i
         return None
     best = int(np.argmin(np.where(legal, np.abs(second / exact - 1), np.inf)))
     return int(first[best]), int(second[best]), int(shifts[best])
-
-
-def _split_gain(gain: float) -> tuple[int, int]:
-    """(SCALE, SHIFT) with SCALE / 2^SHIFT nearest to gain and 15 significant bits."""
-    mantissa, exponent = math.frexp(gain)
-    scale, shift = round(mantissa * (1 << MULTIPLIER_BITS)), MULTIPLIER_BITS - exponent
-    return (scale // 2, shift - 1) if scale > MULTIPLIER_MAX else (scale, shift)
-
-
-def _per_channel(conv: Convolution, *, pure_shift: bool) -> Requantization:
-    gains, bounds = conv.gains, accumulator_bounds(conv)
-    largest = float(gains.max())
-    reach = np.minimum(bounds * gains, OUTPUT_SPAN)
-    # The smallest s with which a saturated int32 still lies beyond the output range: v keeps the most bits.
-    shift = max(0, math.ceil(math.log2((OUTPUT_SPAN + 1) * MULTIPLIER_MAX / (INT32_MAX * largest))))
-    if shift > SHIFT_MAX:
-        raise ConstraintError(f"the largest gain {largest:.3g} fits the multiplier and shift fields")
-
-    candidates = _shared_gains(largest, shift, pure_shift)
-    shared = np.array([scale / 2.0**out_shift for scale, out_shift in candidates])
-    steps = shared * 2.0**-shift  # gain of one unit of C
-    multipliers = np.clip(np.rint(gains / steps[:, None]), 1, MULTIPLIER_MAX)
-    rounding = reach * np.abs(multipliers * steps[:, None] / gains - 1)
-    finest = _requantized_channels(conv, float(steps[0]))
-    best = int(np.argmin(np.minimum(rounding, finest.residues).max(axis=1)))
-
-    (out_scale, out_shift), step = candidates[best], float(steps[best])
-    requantized = _requantized_channels(conv, step)
-    coarse = requantized.residues < rounding[best]
-    chosen = np.where(coarse, requantized.multipliers, multipliers[best]).astype(np.int64)
-    weights = np.where(coarse[:, None, None, None], requantized.weights, conv.weights)
-    bias = np.where(coarse, requantized.bias, conv.bias)
-    residue = float(np.where(coarse, requantized.residues, rounding[best]).max()) + 0.5 * float(shared[best])
-    if residue >= 0.5:
-        raise ConstraintError(f"the channels' gains fit one task: error {residue:.2f} steps, below half a step")
-    return Requantization(
-        weights=weights,
-        alu=_alu(conv, weights, bias),
-        multipliers=chosen,
-        shift=shift,
-        out_scale=out_scale,
-        out_shift=out_shift,
-        ties_away=True,
-        out_offset=conv.output_zero_point,
-        per_channel=True,
-        residue=residue,
-    )
-
-
-def _shared_gains(largest: float, shift: int, pure_shift: bool) -> list[tuple[int, int]]:
-    """OUT_CVT (SCALE, SHIFT) pairs under which the largest channel's multiplier uses at least 14 of its 15 bits."""
-    if pure_shift:
-        out_shift = math.floor(math.log2(MULTIPLIER_MAX / (largest * 2.0**shift)))
-        return [(1, out_shift)]
-    tops = np.linspace(1 << (MULTIPLIER_BITS - 1), MULTIPLIER_MAX, SEARCH_CANDIDATES)
-    pairs = (_split_gain(largest * 2.0**shift / float(top)) for top in tops)
-    return [
-        pair for pair in pairs if pair[1] <= SHIFT_MAX and round(largest * 2.0 ** (shift + pair[1]) / pair[0]) < 1 << 15
-    ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Coarse:
-    """Every channel with its weights rounded onto a coarser grid, at the multiplier where that costs least."""
-
-    multipliers: NDArray[np.int64]
-    weights: NDArray[np.int8]
-    bias: NDArray[np.int64]
-    residues: NDArray[np.float64]
-
-
-def _requantized_channels(conv: Convolution, step: float) -> _Coarse:
-    """For each channel the power-of-two multiplier, above its exact one, that keeps most accuracy; residues in
-    steps."""
-    effective = _effective(conv)
-    low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
-    channels = conv.output_channels
-    residues = np.full(channels, np.inf)
-    multipliers = np.ones(channels, np.int64)
-    weights, bias = effective.copy(), conv.bias.copy()
-    for power in range(MULTIPLIER_BITS):
-        gain = step * (1 << power)
-        ratio = conv.gains / gain
-        better_weights, better_bias = np.rint(effective * ratio[:, None]), np.rint(conv.bias * ratio)
-        slack = better_weights - effective * ratio[:, None]
-        above = np.maximum(slack * low, slack * high).sum(axis=1)
-        below = -np.minimum(slack * low, slack * high).sum(axis=1)
-        error = gain * (np.maximum(above, below) + np.abs(better_bias - conv.bias * ratio))
-        better = (ratio <= 1) & (error < residues)
-        residues[better], multipliers[better] = error[better], 1 << power
-        weights[better], bias[better] = better_weights[better], better_bias[better].astype(np.int64)
-    stored = (weights + conv.weight_zero_points[:, None]).astype(np.int8).reshape(conv.weights.shape)
-    return _Coarse(multipliers, stored, bias, residues)
 
 
 def _with_clamp(conv: Convolution, plain: Requantization, needs_offset_clamp: bool) -> Requantization:

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Elementwise, Operation, Rescale
-from rocketnpu.compiler.requantize import (
-    INT32_MAX,
-    MULTIPLIER_BITS,
-    MULTIPLIER_MAX,
-    OUTPUT_SPAN,
-    SHIFT_MAX,
-    largest_below,
-    two_multipliers,
-)
+from rocketnpu.compiler.requantize import largest_below, two_multipliers
+from rocketnpu.compiler.requantize_values import INT32_MAX, MULTIPLIER_BITS, MULTIPLIER_MAX, OUTPUT_SPAN, SHIFT_MAX
 from rocketnpu.hw.arithmetic import operand_convert, output_convert, relu, relux
 
 OPERAND_BITS = 14

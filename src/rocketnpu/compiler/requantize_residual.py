@@ -16,7 +16,8 @@ import numpy as np
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Convolution, Elementwise
-from rocketnpu.compiler.requantize import (
+from rocketnpu.compiler.requantize_elementwise import requantize_elementwise
+from rocketnpu.compiler.requantize_values import (
     INT32_MAX,
     MULTIPLIER_MAX,
     OUTPUT_SPAN,
@@ -26,7 +27,6 @@ from rocketnpu.compiler.requantize import (
     accumulator_bounds,
     input_folded,
 )
-from rocketnpu.compiler.requantize_elementwise import requantize_elementwise
 
 MAX_ERROR = 0.25
 """Steps of the grid between that BS may be off, before its rounding."""

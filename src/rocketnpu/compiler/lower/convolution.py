@@ -154,4 +154,6 @@ def lower_fully_connected(graph: Graph, op: Operator) -> Iterator[Lowered]:
         weights = stored.reshape(-1, shape.height, shape.width, shape.channels)
     conv = _spatial(graph, op, weights, zeros, options)
     out = CubeShape(shape.height if rows_are_pixels else 1, shape.width if rows_are_pixels else 1, stored.shape[0])
-    yield replace(conv, output_shape=out, window=Window(0, out.height, 0, out.width))
+    # LiteRT's kernel rounds once, unlike those of convolutions (test_fully_connected.py).
+    rounding = rounding_of(graph, Rounding.ONCE)
+    yield replace(conv, output_shape=out, window=Window(0, out.height, 0, out.width), rounding=rounding)

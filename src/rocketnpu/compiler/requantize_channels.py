@@ -1,0 +1,170 @@
+"""Multipliers of a convolution whose channels have gains of their own: BS and BN by channel, one OUT_CVT for all.
+
+BS multiplies by C[c] and shifts by s, BN multiplies by B[c] without a shift, OUT_CVT shifts by R (hardware/dpu.md).
+
+1. *The reference rounds twice* (TFLite): first to a grid of 2^-n[c] steps, where gain[c] = m * 2^-n[c], 0.5 <= m < 1,
+   then to whole steps. BS does the first with C[c] = m * 2^15 and s = 15; B[c] = 2^(R - n[c]) brings all channels to
+   one grid without a rounding, and OUT_CVT's is the second. What differs are results for which 15 bits of m decide.
+2. *It rounds once* (ONNX): of all pairs, C[c] * B[c] is the one nearest to gain[c] * 2^(R + s). R keeps the bits that
+   int32 holds; s is where the error of the pairs and BS's rounding, half of B[c] * 2^-R steps, are least in the mean.
+3. *A clamp that is not at zero*: BN's ALU, which moves it there, comes before BN's multiplier, which is left out.
+   C[c] does the gain alone; one exact rounding takes the place of two.
+4. A channel for which no multiplier is near enough beside the others takes a power of two, and its weights and bias
+   are requantized to that. Real models have such channels, 10^7 below the largest of their layer.
+5. `residue` bounds the error of the value before the last rounding, and must stay below half a step for what the
+   reference does not round: the result then differs by at most 1.
+
+Evidence: C[c] from memory is the vendor's and measured (352 programs, silicon). B[c] from memory with BN_MUL_SRC and
+shift 0 is the vendor's PReLU, there for negative values only (hardware/dpu.md, BN stage); nobody else has run it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.constraints import ConstraintError
+from rocketnpu.compiler.lowered import Convolution, Rounding
+from rocketnpu.compiler.requantize_values import (
+    INT32_MAX,
+    MULTIPLIER_BITS,
+    MULTIPLIER_MAX,
+    OUTPUT_SPAN,
+    SHIFT_MAX,
+    Requantization,
+    accumulator_bounds,
+    effective_weights,
+    gain_does_not_fit,
+    input_folded,
+)
+
+FINEST_SHIFT = math.floor(math.log2(INT32_MAX / (OUTPUT_SPAN + 0.5)))
+"""The most OUT_CVT shifts: a saturated int32 then lies beyond the output's range still."""
+WIDEST = MULTIPLIER_BITS - 1
+"""log2 of the largest B[c] that is a power of two."""
+PAIR_BITS = range(5, 10)
+"""Rule 2: bits of B of the largest gain; with 9 of them BS's rounding is 2^-16 steps."""
+COARSE = 1 / 32
+"""Steps of error from which on rule 4 is tried. 15 bits alone are 1/256 of a step off at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """C and B (float64 (OC,)), s and R, the error in steps of each channel, and its part that the reference has too."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    shift: int
+    out_shift: int
+    errors: NDArray[np.float64]
+    shared_errors: NDArray[np.float64]
+
+
+def requantize_channels(conv: Convolution, *, offset_clamp: bool) -> Requantization:
+    """Register values but for clamps; ConstraintError where a channel's gain fits no multiplier.
+
+    `offset_clamp` says that BN's ALU will be needed (rule 3).
+    """
+    reach = np.minimum(accumulator_bounds(conv) * conv.gains, OUTPUT_SPAN)
+    if offset_clamp:
+        found = _multiplied_once(conv.gains, reach)
+    elif conv.rounding is Rounding.TWICE:
+        found = _rounded_twice(conv.gains, reach)
+    else:
+        found = _in_pairs(conv.gains, reach)
+    if not (0 <= found.shift <= SHIFT_MAX and 0 <= found.out_shift <= SHIFT_MAX):
+        raise gain_does_not_fit(float(conv.gains.max()))
+    weights, bias = conv.weights, conv.bias
+    if found.errors.max() > COARSE:
+        found, weights, bias = _with_coarse(conv, found)
+    worst = float(found.errors.max())
+    if worst >= 0.5:
+        raise ConstraintError(f"the channels' gains fit one task: error {worst:.2f} steps, below half a step")
+    return Requantization(
+        weights=weights,
+        alu=input_folded(conv, weights, bias),
+        multipliers=found.first.astype(np.int64),
+        shift=found.shift,
+        out_scale=1,
+        out_shift=found.out_shift,
+        ties_away=True,
+        out_offset=conv.output_zero_point,
+        per_channel=True,
+        residue=float((found.errors + found.shared_errors).max()),
+        bn_multipliers=None if offset_clamp or (found.second == 1).all() else found.second.astype(np.int64),
+    )
+
+
+def _rounded_twice(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
+    """Rule 1."""
+    exponents = np.frexp(gains)[1]
+    shift = MULTIPLIER_BITS - max(int(exponents.max()), 0)
+    grids = np.maximum(-exponents, 0)
+    out_shift = min(int(grids.max()), int(grids.min()) + WIDEST, FINEST_SHIFT)
+    grids = np.minimum(grids, out_shift)
+    exact = np.ldexp(gains, grids + shift)
+    first = np.clip(np.rint(exact), 1, MULTIPLIER_MAX)
+    second = np.ldexp(1.0, out_shift - grids)
+    return _Channels(first, second, shift, out_shift, reach * np.abs(first / exact - 1), np.ldexp(0.5, -grids))
+
+
+def _in_pairs(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
+    """Rule 2."""
+    top = math.frexp(float(gains.max()))[1]
+    out_shift = min(FINEST_SHIFT, MULTIPLIER_BITS + PAIR_BITS.start - top)
+    second = np.arange(1.0, 1 << PAIR_BITS[-1])
+    rounding = 0.5 * np.ldexp(second, -out_shift)
+    best: _Channels | None = None
+    for bits in PAIR_BITS:
+        shift = MULTIPLIER_BITS + bits - top - out_shift
+        exact = np.ldexp(gains, out_shift + shift)[:, None] / second
+        first = np.rint(exact)
+        legal = (first >= 1) & (first <= MULTIPLIER_MAX)
+        errors = np.where(legal, reach[:, None] * np.abs(first / exact - 1) + rounding, np.inf)
+        chosen = errors.argmin(axis=1)
+        rows = np.arange(gains.size)
+        least = errors[rows, chosen]
+        # What is below one unit for every B takes 1, for `_with_coarse` to better.
+        least = np.where(np.isinf(least), reach, least)
+        if best is None or least.mean() < best.errors.mean():
+            picked = np.maximum(first[rows, chosen], 1)
+            best = _Channels(picked, second[chosen], shift, out_shift, least, np.zeros_like(least))
+    assert best is not None
+    return best
+
+
+def _multiplied_once(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
+    """Rule 3."""
+    largest = float(gains.max())
+    # The smallest s with which a saturated int32 still lies beyond the output range: v keeps the most bits.
+    shift = max(0, math.ceil(math.log2((OUTPUT_SPAN + 1) * MULTIPLIER_MAX / (INT32_MAX * largest))))
+    out_shift = math.floor(math.log2(MULTIPLIER_MAX / largest)) - shift
+    exact = np.ldexp(gains, shift + out_shift)
+    first = np.clip(np.rint(exact), 1, MULTIPLIER_MAX)
+    errors = reach * np.abs(first / exact - 1) + math.ldexp(0.5, -out_shift)
+    return _Channels(first, np.ones_like(first), shift, out_shift, errors, np.zeros_like(errors))
+
+
+def _with_coarse(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArray[np.int8], NDArray[np.int64]]:
+    """Rule 4: for the channels that are off, the power of two above the exact multiplier that keeps most accuracy."""
+    effective = effective_weights(conv)
+    low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
+    step = math.ldexp(1.0, -found.shift - found.out_shift)
+    errors, first, second = found.errors.copy(), found.first.copy(), found.second.copy()
+    weights, bias = effective.copy(), conv.bias.copy()
+    for power in range(MULTIPLIER_BITS):
+        gain = math.ldexp(step, power)
+        ratio = conv.gains / gain
+        coarse_weights, coarse_bias = np.rint(effective * ratio[:, None]), np.rint(conv.bias * ratio)
+        slack = coarse_weights - effective * ratio[:, None]
+        above = np.maximum(slack * low, slack * high).sum(axis=1)
+        below = -np.minimum(slack * low, slack * high).sum(axis=1)
+        error = gain * (np.maximum(above, below) + np.abs(coarse_bias - conv.bias * ratio))
+        better = (ratio <= 1) & (error < errors) & (found.errors > COARSE)
+        errors[better], first[better], second[better] = error[better], 1 << power, 1
+        weights[better], bias[better] = coarse_weights[better], coarse_bias[better].astype(np.int64)
+    stored = (weights + conv.weight_zero_points[:, None]).astype(np.int8).reshape(conv.weights.shape)
+    return replace(found, first=first, second=second, errors=errors), stored, bias
