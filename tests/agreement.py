@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 import rocketnpu as rn
 from models import ModelBuilder
+from rocketnpu.frontends import load_model
 from rocketnpu.litert import Reference
+from rocketnpu.ort import Reference as OnnxReference
 from rocketnpu.program.model import Program
 from traffic import replay, violations
 
@@ -19,6 +21,10 @@ Tensors = dict[str, NDArray[Any]]
 
 TOLERANCE = 1
 """Steps between two correct roundings of one real value (hardware/dpu.md, requantization: silicon differs by 1)."""
+
+CORES = (1, 2, 3)
+TFLITE = b"TFL3"
+"""What identifies a TFLite file, from its fifth byte on."""
 
 UNEQUAL_PER_LAYER = 0.0005
 """Share of bytes of a per-tensor layer that may be 1 apart. The gain is exact to 2^-24, so that next to nothing but
@@ -59,6 +65,31 @@ def agreement(model: bytes, inputs: Sequence[NDArray[Any]], keep: Collection[str
         found = session.run_isolated(expected)
     assert_close(found, expected)
     return Agreement(program, found, expected)
+
+
+def proven(model: bytes, inputs: Sequence[NDArray[Any]], unmet: str | None = None) -> Agreement:
+    """Compile a model for three cores and run it on one, two and three; each step is fed from the reference.
+
+    Fails on an illegal task, a memory conflict, a byte further than 1 from the reference (LiteRT's kernels or ONNX
+    Runtime's) or another one on two or three cores than on one, and on an operator that is not on the NPU: all must
+    be, but where `unmet` is the one constraint that keeps operators off it.
+    """
+    program = rn.compile(model, cores=CORES[-1])
+    expected = (Reference(model) if model[4:8] == TFLITE else OnnxReference(load_model(model).model)).tensors(inputs)
+    assert_sound(program)
+    found: list[Tensors] = []
+    for cores in CORES:
+        with rn.Session(program, device="emulator", cores=cores) as session:
+            found.append(session.run_isolated(expected))
+    assert_close(found[0], expected)
+    for cores, other in zip(CORES[1:], found[1:], strict=True):
+        for name, values in other.items():
+            unequal = int((values != found[0][name]).sum())
+            assert not unequal, f"{name}: {unequal} bytes on {cores} cores are not those on one"
+    result = Agreement(program, found[0], expected)
+    reasons = set(result.reasons().values())
+    assert reasons == (set() if unmet is None else {unmet}), f"on the CPU: {result.reasons()}, expected for: {unmet}"
+    return result
 
 
 def assert_sound(program: Program) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same cases every time, however busy the machine is; `--hypothesis-profile=default` looks for new ones.
+# The same cases every time, however busy the machine is; `--hypothesis-profile=search` looks for new ones, and longer.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=4000)
 settings.load_profile("repeatable")
 
 

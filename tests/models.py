@@ -63,7 +63,7 @@ class ModelBuilder:
     def __init__(self, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
         self.tensors: dict[str, BuiltTensor] = {}
-        self._inputs: list[str] = []
+        self.inputs: list[str] = []
         self._operators: list[Any] = []
         self._codes: list[Any] = []
 
@@ -72,8 +72,8 @@ class ModelBuilder:
     ) -> str:
         """A graph input; the zero point defaults to one near the middle of the dtype's range."""
         grid = Grid(scale, _middle(dtype) if zero is None else zero) if dtype in ("int8", "uint8") else None
-        name = self._tensor(name or f"input{len(self._inputs)}", shape, dtype, grid)
-        self._inputs.append(name)
+        name = self._tensor(name or f"input{len(self.inputs)}", shape, dtype, grid)
+        self.inputs.append(name)
         return name
 
     def constant(self, data: ArrayLike, grid: Grid | None = None, name: str = "constant") -> str:
@@ -346,13 +346,15 @@ class ModelBuilder:
         per_channel: bool = False,
         activation: str = "NONE",
         output: Grid | None = None,
+        weights: NDArray[Any] | None = None,
+        weight_grid: Grid | None = None,
         bias: NDArray[Any] | bool = True,
         name: str = "",
     ) -> str:
-        """TRANSPOSE_CONV with random weights (channels, kernel_h, kernel_w, input channels)."""
+        """TRANSPOSE_CONV with weights (channels, kernel_h, kernel_w, input channels), random unless given."""
         source = self.tensors[x]
         shape = (channels, *_pair(kernel), source.shape[3])
-        weights, *rest = self._weights_and_bias(source, shape, 0, per_channel, None, None, bias)
+        filters, *rest = self._weights_and_bias(source, shape, 0, per_channel, weights, weight_grid, bias)
         room = 0 if padding == "SAME" else 1
         sizes = [
             size * step + room * max(taps - step, 0)
@@ -362,7 +364,7 @@ class ModelBuilder:
         options = schema.TransposeConvOptionsT(fusedActivationFunction=_activation(activation))
         options.strideH, options.strideW = _pair(stride)
         options.padding = getattr(schema.Padding, padding)
-        operands = [self.constant(np.array(result, np.int32), name="shape"), weights, x, *rest]
+        operands = [self.constant(np.array(result, np.int32), name="shape"), filters, x, *rest]
         grid = output or _activation_grid(activation, source.dtype)
         kind, table = "TRANSPOSE_CONV", "TransposeConvOptions"
         return self.operator(kind, operands, result, grid, options, table, name, dtype=source.dtype)
@@ -437,7 +439,7 @@ class ModelBuilder:
             )
         subgraph = schema.SubGraphT(
             tensors=tensors,
-            inputs=np.array([names.index(name) for name in self._inputs], np.int32),
+            inputs=np.array([names.index(name) for name in self.inputs], np.int32),
             outputs=np.array([names.index(name) for name in outputs], np.int32),
             operators=self._operators,
             name="main",
@@ -450,7 +452,7 @@ class ModelBuilder:
 
     def random_inputs(self) -> list[NDArray[Any]]:
         """Full-range noise for every graph input."""
-        return [random_values(self.rng, self.tensors[name].shape, self.tensors[name].dtype) for name in self._inputs]
+        return [random_values(self.rng, self.tensors[name].shape, self.tensors[name].dtype) for name in self.inputs]
 
     def _tensor(
         self, name: str, shape: tuple[int, ...], dtype: str, grid: Grid | None, data: NDArray[Any] | None = None

@@ -1,11 +1,9 @@
-"""CONV_2D on the NPU against LiteRT's reference kernels."""
+"""CONV_2D on the NPU against LiteRT's reference kernels; any shape: tests/operators."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agreement import assert_mostly_equal, run_on_npu
 from models import Grid, ModelBuilder
@@ -177,47 +175,6 @@ def test_layers_that_one_task_cannot_hold(name: str) -> None:
     assert_mostly_equal([result])
     tiled = name not in ("width 1", "width 1, nearly full banks", "weights of most banks", "streamed weights")
     assert len(result.program.tasks) > 1 or not tiled, f"{name} was one task"
-
-
-@settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    channels=st.tuples(st.integers(1, 100), st.integers(1, 100)),
-    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    padding=st.sampled_from(["SAME", "VALID"]),
-    activation=st.sampled_from(ACTIVATIONS),
-    kind=st.sampled_from(KINDS),
-    seed=st.integers(0, 1000),
-)
-def test_any_convolution(
-    size: tuple[int, int],
-    channels: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: str,
-    activation: str,
-    kind: str,
-    seed: int,
-) -> None:
-    reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
-    if padding == "VALID":
-        size = (max(size[0], reach[0]), max(size[1], reach[1]))
-    model = ModelBuilder(seed)
-    x = model.input((1, *size, channels[0]), kind.split()[0], zero=seed % 100)
-    y = model.conv2d(
-        x,
-        channels[1],
-        kernel=kernel,
-        stride=stride,
-        dilation=dilation,
-        padding=padding,
-        activation=activation,
-        per_channel="channel" in kind,
-    )
-    run_on_npu(model, y)
 
 
 @pytest.mark.parametrize("rate", [16, 18, 31])

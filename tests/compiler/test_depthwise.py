@@ -1,11 +1,9 @@
-"""DEPTHWISE_CONV_2D on the NPU against LiteRT's reference kernels."""
+"""DEPTHWISE_CONV_2D on the NPU against LiteRT's reference kernels; any shape: tests/operators."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agreement import assert_mostly_equal, reason_on_cpu, run_on_npu
 from models import Grid, ModelBuilder
@@ -86,46 +84,3 @@ def test_layers_that_one_task_cannot_hold(shape: tuple[int, ...]) -> None:
     model = ModelBuilder(seed=7)
     result = run_on_npu(model, model.depthwise(model.input(shape, "uint8")))
     assert len(result.program.tasks) > 1
-
-
-@settings(derandomize=True, max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
-    channels=st.integers(1, 150),
-    multiplier=st.sampled_from([1, 1, 1, 2, 5]),
-    kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.sampled_from(["SAME", "VALID"]),
-    activation=st.sampled_from(["NONE", "RELU6", "RELU_N1_TO_1"]),
-    kind=st.sampled_from(["uint8", "int8", "int8 per channel"]),
-    seed=st.integers(0, 1000),
-)
-def test_any_depthwise_convolution(
-    size: tuple[int, int],
-    channels: int,
-    multiplier: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: str,
-    activation: str,
-    kind: str,
-    seed: int,
-) -> None:
-    if padding == "VALID":
-        reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
-        size = (max(size[0], reach[0]), max(size[1], reach[1]))
-    model = ModelBuilder(seed)
-    x = model.input((1, *size, channels), kind.split()[0], zero=seed % 100)
-    y = model.depthwise(
-        x,
-        kernel=kernel,
-        stride=stride,
-        dilation=dilation,
-        padding=padding,
-        multiplier=multiplier,
-        activation=activation,
-        per_channel="channel" in kind,
-    )
-    run_on_npu(model, y)

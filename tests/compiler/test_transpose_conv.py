@@ -36,3 +36,9 @@ def test_a_kernel_beyond_the_field_stays_on_the_cpu() -> None:
     model = ModelBuilder(seed=4)
     y = model.transpose_conv(model.input((1, 3, 3, 4)), 4, 32, 2)
     assert reason_on_cpu(model, y) == "the kernel is at most 31 x 31"
+
+
+@pytest.mark.parametrize("kernel", [(1, 31), (31, 20)])
+def test_padding_beyond_the_field_is_made_first(kernel: tuple[int, int]) -> None:
+    model = ModelBuilder(seed=5)
+    run_on_npu(model, model.transpose_conv(model.input((1, 3, 4, 5)), 6, kernel, 1, "VALID"))

@@ -27,6 +27,7 @@ from rocketnpu.compiler.lower.grids import (
 )
 from rocketnpu.compiler.lower.interleave import Image, interleave
 from rocketnpu.compiler.lower.moves import identity
+from rocketnpu.compiler.lower.padding import with_legal_padding
 from rocketnpu.compiler.lowered import Convolution, CubeShape, Lowered, Rounding, Window, cube_shape
 from rocketnpu.ir import Graph, Operator, Padding, TransposeConvOptions
 
@@ -57,7 +58,7 @@ def lower_transpose_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
             # No tap of the kernel reaches this phase: one that weighs nothing does.
             kernel = np.broadcast_to(zeros.reshape(-1, 1, 1, 1), (channels, 1, 1, weights.shape[3])).astype(np.int8)
             top = left = 0
-        yield Convolution(
+        conv = Convolution(
             input=found.data.name,
             output=name,
             input_shape=data,
@@ -80,6 +81,7 @@ def lower_transpose_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
             high=high,
             rounding=rounding_of(graph, Rounding.TWICE),
         )
+        yield from with_legal_padding(conv)
     if strides != (1, 1):
         yield from interleave(images, whole, small, *strides)
     if whole != target:
@@ -98,7 +100,9 @@ def _taps(phase: int, stride: int, pad: int, size: int) -> tuple[slice, int]:
 def _pads(
     options: TransposeConvOptions, data: tuple[int, int], out: tuple[int, int], kernel: tuple[int, int]
 ) -> tuple[int, int]:
-    """Rows and columns of the full result that are cut off before the first, as TFLite counts them."""
+    """Rows and columns of the full result that are cut off before the first: counted by the file, or as TFLite does."""
+    if options.pads is not None:
+        return options.pads[:2]
     if options.padding is Padding.VALID:
         return 0, 0
     strides = (options.stride_h, options.stride_w)
