@@ -125,6 +125,14 @@ class UnaryOptions:
 
 
 @dataclass(frozen=True)
+class LookupOptions:
+    """LOOKUP, any function of one tensor of bytes: `table` holds the result of each value from the smallest on, 256
+    bytes as the output stores them."""
+
+    table: bytes
+
+
+@dataclass(frozen=True)
 class ReduceOptions:
     """MEAN: axes are normalised to 0..rank-1, sorted; empty when they are not constant."""
 
@@ -184,9 +192,13 @@ class ResizeOptions:
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """SPACE_TO_DEPTH, DEPTH_TO_SPACE: blocks of size x size pixels."""
+    """SPACE_TO_DEPTH, DEPTH_TO_SPACE: blocks of size x size pixels.
+
+    In the depth, a pixel's place in its block comes before its channel, or with `channel_first` after it (ONNX's CRD).
+    """
 
     size: int
+    channel_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,12 +210,16 @@ class TransposeOptions:
 
 @dataclass(frozen=True)
 class TransposeConvOptions:
-    """TRANSPOSE_CONV: inputs are the output's shape, weights (OC, KH, KW, IC), data and an optional bias."""
+    """TRANSPOSE_CONV: inputs are the output's shape, weights (OC, KH, KW, IC), data and an optional bias.
+
+    `pads` as for ConvOptions: what is cut off the full result; the output's shape may say less at the end.
+    """
 
     padding: Padding
     stride_h: int
     stride_w: int
     activation: Activation = Activation.NONE
+    pads: Pads | None = None
 
 
 Options: TypeAlias = (
@@ -212,6 +228,7 @@ Options: TypeAlias = (
     | FullyConnectedOptions
     | ElementwiseOptions
     | UnaryOptions
+    | LookupOptions
     | ReduceOptions
     | ConcatOptions
     | SplitOptions

@@ -167,10 +167,18 @@ def test_a_float_tensor_that_is_to_be_kept_goes_on_to_exist() -> None:
 
 def test_a_tensor_read_on_another_grid_than_it_is_made_on_is_left_to_the_cpu() -> None:
     model = OnnxBuilder()
-    relu = model.node("Relu", model.real_input((1, 4), (0.1, 0)))
-    again = model.node("Relu", model.real(model.quantized(relu, (0.1, 0)), (0.2, 0)))
+    relu = model.quantized(model.node("Relu", model.real_input((1, 4, 2, 2), (0.1, 0))), (0.1, 0))
+    pool = model.node("MaxPool", model.real(relu, (0.2, 0)), kernel_shape=[2, 2])
+    graph = load_model(model.build(model.quantized(pool, (0.2, 0))))
+    assert kinds(graph) == ["RELU", "DequantizeLinear", "MaxPool", "QuantizeLinear"]
+
+
+def test_a_function_may_read_its_tensor_on_any_grid() -> None:
+    model = OnnxBuilder()
+    relu = model.quantized(model.node("Relu", model.real_input((1, 4), (0.1, 0))), (0.1, 0))
+    again = model.node("Relu", model.real(relu, (0.2, 0)))
     graph = load_model(model.build(model.quantized(again, (0.2, 0))))
-    assert kinds(graph) == ["RELU", "DequantizeLinear", "Relu", "QuantizeLinear"]
+    assert kinds(graph) == ["RELU", "LOOKUP"]
 
 
 def test_a_change_of_grid_alone_is_an_operator() -> None:
@@ -230,17 +238,31 @@ def test_automatic_padding_is_counted(auto_pad: str, pads: tuple[int, int, int, 
     assert options.pads == pads
 
 
-@pytest.mark.parametrize(
-    ("attributes", "reason"),
-    [
-        ({"pads": [1] * 4, "count_include_pad": 1}, "its average counts the padding"),
-        ({"strides": [2, 2], "ceil_mode": 1}, "its window, strides, pads or dilations are unusual"),
-    ],
-)
-def test_averages_that_tflite_does_not_have_are_named(attributes: dict[str, object], reason: str) -> None:
+def test_an_average_that_counts_its_padding_is_a_convolution() -> None:
     model = OnnxBuilder()
+    x = model.real_input((1, 2, 8, 8), GRID)
+    pool = model.node("AveragePool", x, kernel_shape=[3, 4], pads=[1] * 4, count_include_pad=1)
+    operator = only(graph := load_model(model.build(model.quantized(pool, GRID))))
+    weights = graph.tensors[operator.inputs[1] or ""]
+    assert (operator.kind, weights.shape) == ("DEPTHWISE_CONV_2D", (1, 3, 4, 2))
+    assert operator.options == ConvOptions("VALID", 1, 1, multiplier=1, pads=(1, 1, 1, 1))
+    assert weights.quantization is not None
+    assert weights.quantization.scales.tolist() == [1 / 12]
+
+
+def test_windows_beyond_the_image_are_padding() -> None:
+    model = OnnxBuilder()
+    pool = model.node("MaxPool", model.real_input((1, 1, 8, 8), GRID), kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    options = only(load_model(model.build(model.quantized(pool, GRID)))).options
+    assert options == PoolOptions("VALID", 2, 2, 3, 3, pads=(0, 0, 1, 1))
+
+
+def test_an_average_that_counts_padding_and_rounds_up_is_named() -> None:
+    model = OnnxBuilder()
+    attributes = {"pads": [1] * 4, "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1}
     pool = model.node("AveragePool", model.real_input((1, 1, 8, 8), GRID), kernel_shape=[3, 3], **attributes)
-    assert only(load_model(model.build(model.quantized(pool, GRID)))).unsupported == reason
+    found = only(load_model(model.build(model.quantized(pool, GRID))))
+    assert found.unsupported == "it counts padding, and rounds its size up"
 
 
 def test_a_shape_that_is_computed_from_shapes_is_a_constant() -> None:

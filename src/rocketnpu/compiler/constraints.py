@@ -207,11 +207,13 @@ def fits_one_cube(graph: Graph, op: Operator) -> bool:
 
 
 def has_constant_alpha(graph: Graph, op: Operator) -> bool:
-    """alpha is an int8 or uint8 constant with one scale and zero point"""
+    """alpha is a constant: int8 or uint8 with one scale and zero point, or float"""
     alpha = operands(graph, op).weights
-    if alpha is None or alpha.data is None or alpha.dtype not in BYTE_TYPES or alpha.quantization is None:
+    if alpha is None or alpha.data is None:
         return False
-    return alpha.quantization.scales.size == 1
+    if alpha.dtype.kind == "f":
+        return bool(np.isfinite(alpha.data).all())
+    return alpha.dtype in BYTE_TYPES and alpha.quantization is not None and alpha.quantization.scales.size == 1
 
 
 def fits_lookup(graph: Graph, op: Operator) -> bool:
@@ -320,7 +322,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_one_cube),
         **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), (*_DATA, fits_one_cube)),
         **dict.fromkeys(
-            ("ABS", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "RELU_N1_TO_1", "TANH"),
+            ("ABS", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "LOOKUP", "RELU_N1_TO_1", "TANH"),
             (*_DATA, fits_lookup),
         ),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),

@@ -11,13 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from rocketnpu.frontends.onnx_call import Call
+from rocketnpu.frontends.onnx_call import Call, Translation
+from rocketnpu.frontends.onnx_functions import tabulate
+from rocketnpu.frontends.onnx_layers import dequantized
 from rocketnpu.frontends.onnx_library import refusal_is_model_error
 from rocketnpu.frontends.onnx_model import Source, read_model
 from rocketnpu.frontends.onnx_net import Net, Node, TensorType, build_net, declared_types
-from rocketnpu.frontends.onnx_operators import dequantized, translate
+from rocketnpu.frontends.onnx_operators import translate
 from rocketnpu.frontends.onnx_qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
-from rocketnpu.ir import Activation, Graph, Operator, Tensor
+from rocketnpu.ir import Activation, Graph, LookupOptions, Operator, Tensor
 
 PROTOBUF_START = b"\x08"
 """The tag of `ir_version`, the first field of every ONNX file (onnx.proto)."""
@@ -38,7 +40,7 @@ def load_onnx(data: bytes, name: str, keep: Collection[str] = ()) -> Graph:
         unknown = _unknown(net)
         if unknown is not None:
             return _opaque_graph(replace(source, opaque=unknown), net.types)
-        return _Builder(net, keep).graph(source)
+        return _Builder(source, net, keep).graph()
 
 
 def _unknown(net: Net) -> str | None:
@@ -76,17 +78,18 @@ def _opaque_graph(source: Source, types: Mapping[str, TensorType]) -> Graph:
 class _Builder:
     """The graph of one net while it grows."""
 
-    def __init__(self, net: Net, keep: Collection[str]) -> None:
+    def __init__(self, source: Source, net: Net, keep: Collection[str]) -> None:
+        self._source = source
         self._net = net
         self._keep = frozenset(keep)
         self._grids = find_grids(net)
         self._groups = find_groups(net, self._grids, keep)
-        self._members = {_reader(group).index: group for group in self._groups.values()}
+        self._members = {node.index: group for group in self._groups.values() for node in _readers(group)}
         self._tensors: dict[str, Tensor] = {}
         self._constants: dict[str, str] = {}
         self._operators: list[Operator] = []
 
-    def graph(self, source: Source) -> Graph:
+    def graph(self) -> Graph:
         """All operators in order, and the tensors between them."""
         net = self._net
         for name in net.inputs:
@@ -107,9 +110,9 @@ class _Builder:
             operators=tuple(self._operators),
             inputs=net.inputs,
             outputs=net.outputs,
-            model=source.model.SerializeToString(),
+            model=self._source.model.SerializeToString(),
             format="onnx",
-            dissolved={name: absorber for name, absorber in dissolved.items() if name in source.names},
+            dissolved={name: absorber for name, absorber in dissolved.items() if name in self._source.names},
         )
 
     def _dissolved(self) -> dict[str, str]:
@@ -133,12 +136,18 @@ class _Builder:
 
     def _add_group(self, group: Group) -> None:
         outputs = [self._activation(node.outputs[0]) for node in group.quantizes]
-        if group.core is None:
-            (source,) = (self._quantized(node) for node in group.sources.values())
-            self._operators.append(_operator("QUANTIZE", group.place, [source], outputs))
-            return
-        operands = [self._group_operand(group, name) for name in group.core.inputs]
-        self._add_translated(group.core, group.place, operands, outputs, group.activation)
+        if group.core is not None:
+            operands = [self._group_operand(group, name) for name in group.core.inputs]
+            found = self._translated(group.core, operands, outputs, group.activation)
+            if found.is_mapped or group.function is None:
+                self._add_translated(found, group.place, outputs)
+                return
+        data = next(node for node in group.sources.values() if node.inputs[0] not in self._net.constants)
+        operator = _operator("QUANTIZE", group.place, [self._quantized(data)], outputs)
+        if group.function is not None:
+            table = tabulate(self._source.model, self._net, group.function, group.place)
+            operator = replace(operator, kind="LOOKUP", options=LookupOptions(table.tobytes()))
+        self._operators.append(operator)
 
     def _add_node(self, node: Node) -> None:
         works_on_integers = (
@@ -147,17 +156,18 @@ class _Builder:
         if works_on_integers and all(node.outputs) and (len(node.outputs) == 1 or node.op_type == "Split"):
             operands = [self._raw(name) if name else None for name in node.inputs]
             outputs = [self._activation(name) for name in node.outputs]
-            self._add_translated(node, node, operands, outputs, Activation.NONE)
+            self._add_translated(self._translated(node, operands, outputs, Activation.NONE), node, outputs)
             return
         inputs = [self._operand(name) if name else None for name in node.inputs]
         outputs = [self._activation(name) for name in node.outputs if name]
         self._operators.append(_operator(node.op_type, node, inputs, outputs))
 
-    def _add_translated(
-        self, node: Node, place: Node, operands: list[Tensor | None], outputs: list[Tensor], activation: Activation
-    ) -> None:
-        call = Call(node.op_type, str(node), node.attributes, tuple(operands), tuple(outputs), activation)
-        found = translate(call)
+    def _translated(
+        self, node: Node, operands: list[Tensor | None], outputs: list[Tensor], activation: Activation
+    ) -> Translation:
+        return translate(Call(node.op_type, str(node), node.attributes, tuple(operands), tuple(outputs), activation))
+
+    def _add_translated(self, found: Translation, place: Node, outputs: list[Tensor]) -> None:
         inputs = [operand if operand is None else self._placed(operand, place) for operand in found.operands]
         operator = _operator(found.kind, place, inputs, outputs)
         self._operators.append(replace(operator, options=found.options, unsupported=found.unsupported))
@@ -216,9 +226,11 @@ class _Builder:
         return self._tensors[name]
 
 
-def _reader(group: Group) -> Node:
-    """The node that reads what the DequantizeLinear nodes of a group make."""
-    return group.place if group.core is None else group.core
+def _readers(group: Group) -> tuple[Node, ...]:
+    """The nodes that read what the DequantizeLinear nodes of a group make."""
+    if group.core is not None:
+        return (group.core,)
+    return (group.place,) if group.function is None else group.function.nodes
 
 
 def _name(group: Group) -> str:

@@ -57,14 +57,18 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Translation:
-    """The operator for the compiler; `unsupported` says why it can't analyse this one."""
+    """The operator for the compiler; `unsupported` says why it can't analyse this one.
+
+    `is_mapped` is False for an operator that TFLite has no equal for.
+    """
 
     kind: str
     operands: tuple[Tensor | None, ...]
     options: Options = None
     unsupported: str | None = None
+    is_mapped: bool = True
 
 
 def as_it_is(call: Call) -> Translation:
     """ONNX's own operator, which runs on the CPU."""
-    return Translation(call.op_type, call.operands)
+    return Translation(call.op_type, call.operands, is_mapped=False)

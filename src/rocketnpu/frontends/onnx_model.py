@@ -4,7 +4,8 @@
 2. What cannot be cut into pieces is named, and left as it is: control flow, local functions, sequences, sparse tensors,
    foreign operators.
 3. A batch of no fixed size becomes 1; other sizes that are not fixed are refused.
-4. Quantized models are brought to opset 13, the first one that can say "per channel".
+4. Quantized models are brought to opset 13, the first one that can say "per channel", and all models to the newest one
+   that ONNX Runtime runs.
 5. Arithmetic on constants and shapes is done once, here.
 """
 
@@ -20,6 +21,9 @@ from rocketnpu.frontends.onnx_qlinear import QLINEAR, rewrite_qlinear
 
 MIN_OPSET = 13
 """DequantizeLinear has an axis, and Squeeze and its kin have operands instead of attributes, from here on."""
+
+MAX_OPSET = 26
+"""What ONNX Runtime 1.31 takes without asking for an environment variable; the onnx package is ahead of it."""
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operators that ONNX Runtime brings along."""
@@ -82,8 +86,9 @@ def read_model(data: bytes, name: str) -> Source:
         names = frozenset(output for node in model.graph.node for output in node.output)
         opaque = _opaque(model)
         _fix_sizes(model.graph, name)
+    model = _converted(model, name, at_most=MAX_OPSET)
     if opaque is None and any(node.op_type in QUANTIZING for node in model.graph.node):
-        model = _upgraded(model, name)
+        model = _converted(model, name, at_least=MIN_OPSET)
         rewrite_qlinear(model)
     if opaque is None and _needs_tidying(model):
         model = _tidied(model, name)
@@ -181,11 +186,13 @@ def _fix_sizes(graph: Any, name: str) -> None:
                 )
 
 
-def _upgraded(model: Any, name: str) -> Any:
-    if opset(model) >= MIN_OPSET:
+def _converted(model: Any, name: str, at_least: int = 1, at_most: int = MAX_OPSET) -> Any:
+    """The model in an opset of this range (rule 4)."""
+    wanted = min(max(opset(model), at_least), at_most)
+    if opset(model) == wanted:
         return model
-    with refusal_is_model_error(f"{name} has opset {opset(model)} and can't be brought to {MIN_OPSET}"):
-        return library("onnx.version_converter").convert_version(model, MIN_OPSET)
+    with refusal_is_model_error(f"{name} has opset {opset(model)} and can't be brought to {wanted}"):
+        return library("onnx.version_converter").convert_version(model, wanted)
 
 
 def _needs_tidying(model: Any) -> bool:

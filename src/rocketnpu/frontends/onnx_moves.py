@@ -5,10 +5,14 @@ Their options count dimensions in the order of the tensors, which for images is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import numpy as np
+
 from rocketnpu.frontends.onnx_call import Call, Translation, as_it_is
+from rocketnpu.frontends.onnx_layers import dequantized
 from rocketnpu.ir import (
     BlockOptions,
     ConcatOptions,
@@ -16,6 +20,7 @@ from rocketnpu.ir import (
     ResizeOptions,
     SliceOptions,
     SplitOptions,
+    Tensor,
     TransposeOptions,
 )
 
@@ -55,18 +60,48 @@ def _split(call: Call) -> Translation:
 
 
 def _pad(call: Call) -> Translation:
-    """Borders of real zero or mirrored without their edge; the axes of opset 18 are left to ONNX Runtime."""
-    rank, counts, value = len(call.data.shape), call.integers(1), call.operand(2)
+    """Borders of one value, mirrored without their edge, or of one copy of it, which is mirrored with its edge."""
+    pads, value = _pads(call), call.operand(2)
     mode = call.text("mode", "constant")
-    is_zero = value is None or (value.data is not None and value.quantization is None and not value.data.any())
-    if counts is None or len(counts) != 2 * rank or call.operand(3) is not None or min(counts) < 0:
+    if pads is None:
         return as_it_is(call)
-    pads = tuple(zip(counts[:rank], counts[rank:], strict=True))
-    if mode == "constant" and is_zero:
+    if mode == "constant" and value is None:
         return Translation("PAD", (call.data,), PadOptions(pads))
+    if mode == "constant":
+        stored = _on_grid(call, value)
+        return as_it_is(call) if stored is None else Translation("PADV2", (call.data,), PadOptions(pads, stored))
     if mode == "reflect":
         return Translation("MIRROR_PAD", (call.data,), PadOptions(pads, mirror=1))
+    if mode == "edge" and max(max(pair) for pair in pads) <= 1:
+        return Translation("MIRROR_PAD", (call.data,), PadOptions(pads, mirror=0))
     return as_it_is(call)
+
+
+def _pads(call: Call) -> tuple[tuple[int, int], ...] | None:
+    """How much is added before and after, for each dimension; None when it is not constant, or something is cut off."""
+    rank, counts = len(call.data.shape), call.integers(1)
+    axes = list(range(rank)) if call.operand(3) is None else call.integers(3)
+    if counts is None or axes is None or len(counts) != 2 * len(axes) or min(counts, default=0) < 0:
+        return None
+    if any(not -rank <= axis < rank for axis in axes) or len({axis % rank for axis in axes}) != len(axes):
+        return None
+    pads = [(0, 0)] * rank
+    for axis, pair in zip(axes, zip(counts[: len(axes)], counts[len(axes) :], strict=True), strict=True):
+        pads[axis] = pair
+    return tuple(pads)
+
+
+def _on_grid(call: Call, value: Tensor | None) -> int | None:
+    """A constant number as the output stores it; None when it is computed, or no number."""
+    grid = call.output.quantization
+    if value is None or value.data is None or value.data.size != 1 or grid is None:
+        return None
+    real = float(dequantized(value).reshape(()))
+    if math.isnan(real):
+        return None
+    limits = np.iinfo(call.output.dtype.str)
+    low, high = (grid.scales[0] * (bound - grid.zero_points[0]) for bound in (limits.min, limits.max))
+    return round(min(max(real, low), high) / grid.scales[0]) + int(grid.zero_points[0])
 
 
 def _resize(call: Call) -> Translation:
@@ -76,6 +111,8 @@ def _resize(call: Call) -> Translation:
     """
     before, after = call.data.shape, call.output.shape
     if len(before) != 4 or 0 in before or before[:2] != after[:2] or after[2] % before[2] or after[3] % before[3]:
+        return as_it_is(call)
+    if not _scales_are_sizes(call):
         return as_it_is(call)
     coordinates = call.text("coordinate_transformation_mode", "half_pixel")
     mode, nearest = call.text("mode", "nearest"), call.text("nearest_mode", "round_prefer_floor")
@@ -92,6 +129,40 @@ def _resize(call: Call) -> Translation:
     return as_it_is(call)
 
 
+def _scales_are_sizes(call: Call) -> bool:
+    """Whether an image grows by just the factors that its sizes tell; factors that the file gives may differ a bit."""
+    scales = call.operand(2)
+    if scales is None or scales.shape == (0,):
+        return call.integers(3) is not None
+    if scales.data is None or scales.dtype.kind != "f":
+        return False
+    axes: list[int] = [axis % 4 for axis in call.attributes.get("axes", range(4))]
+    given: list[float] = scales.data.reshape(-1).tolist()
+    if len(given) != len(axes):
+        return False
+    return all(
+        call.data.shape[axis] * factor == call.output.shape[axis] for axis, factor in zip(axes, given, strict=True)
+    )
+
+
+def _gather(call: Call) -> Translation:
+    """A range of one dimension, in steps that go on."""
+    places, given = call.integers(1), call.attributes.get("axis", 0)
+    axis: int = given % len(call.data.shape)
+    indices = call.operand(1)
+    if places is None or indices is None or len(indices.shape) != 1 or not places:
+        return as_it_is(call)
+    room = call.data.shape[axis]
+    places = [place + room if place < 0 else place for place in places]
+    step = places[1] - places[0] if len(places) > 1 else 1
+    last = places[0] + step * len(places)
+    if step < 1 or places != list(range(places[0], last, step)) or places[0] < 0 or places[-1] >= room:
+        return as_it_is(call)
+    begins, sizes, steps = [0] * len(call.data.shape), list(call.data.shape), [1] * len(call.data.shape)
+    begins[axis], sizes[axis], steps[axis] = places[0], len(places), step
+    return Translation("STRIDED_SLICE", (call.data,), SliceOptions(tuple(begins), tuple(sizes), tuple(steps)))
+
+
 def _transpose(call: Call) -> Translation:
     rank = len(call.data.shape)
     permutation = tuple(call.attributes.get("perm", reversed(range(rank))))
@@ -99,9 +170,8 @@ def _transpose(call: Call) -> Translation:
 
 
 def _depth_to_space(call: Call) -> Translation:
-    if call.text("mode", "DCR") != "DCR":  # CRD has the block's place last in the channel, TFLite first
-        return as_it_is(call)
-    return Translation("DEPTH_TO_SPACE", (call.data,), BlockOptions(call.attributes["blocksize"]))
+    channel_first = call.text("mode", "DCR") == "CRD"
+    return Translation("DEPTH_TO_SPACE", (call.data,), BlockOptions(call.attributes["blocksize"], channel_first))
 
 
 def _space_to_depth(call: Call) -> Translation:
@@ -112,6 +182,7 @@ MOVES: Mapping[str, Callable[[Call], Translation]] = MappingProxyType(
     {
         "Concat": _concat,
         "DepthToSpace": _depth_to_space,
+        "Gather": _gather,
         "Pad": _pad,
         "Resize": _resize,
         "Slice": _slice,

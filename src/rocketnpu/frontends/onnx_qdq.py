@@ -6,7 +6,9 @@
 2. That needs grids that are constant and per tensor, and an operator whose result nothing else reads. A
    DequantizeLinear may serve several operators.
 3. An operator that only moves or selects elements may also work on the integers themselves, which keep their grid.
-4. A tensor has one grid: that of the QuantizeLinear that makes it, else that of the first DequantizeLinear that reads
+4. Several operators between DequantizeLinear and QuantizeLinear are one if they are a function of one tensor
+   (onnx_functions.py).
+5. A tensor has one grid: that of the QuantizeLinear that makes it, else that of the first DequantizeLinear that reads
    it.
 """
 
@@ -17,12 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rocketnpu.frontends.onnx_functions import Function, find_function
 from rocketnpu.frontends.onnx_net import Net, Node
 from rocketnpu.ir import Activation, Quantization
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
-ACTIVATED = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "AveragePool", "MaxPool"})
+ACTIVATED = frozenset(
+    {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "AveragePool", "MaxPool"}
+)
 """Operators that take an activation along; the options of their TFLite forms have a field for it."""
 
 GRID_KEEPING = frozenset(
@@ -36,7 +41,8 @@ class Group:
     """One quantized operator: DequantizeLinear nodes by operand, `core` (None: a change of grid only), QuantizeLinear.
 
     `quantizes` has a QuantizeLinear for each result. `inside` names the float tensors between them, those that
-    DequantizeLinear makes excluded.
+    DequantizeLinear makes excluded. `function` is the group as a function of one tensor, if it is one; with several
+    nodes between it is the only form, and there is no core.
     """
 
     sources: Mapping[str, Node]
@@ -44,6 +50,7 @@ class Group:
     activation: Activation
     quantizes: tuple[Node, ...]
     inside: tuple[str, ...]
+    function: Function | None = None
 
     @property
     def place(self) -> Node:
@@ -52,7 +59,7 @@ class Group:
 
 
 def find_grids(net: Net) -> dict[str, Quantization]:
-    """The grid of every quantized tensor (rules 3 and 4), constants included."""
+    """The grid of every quantized tensor (rules 3 and 5), constants included."""
     grids: dict[str, Quantization] = {}
     for node in net.nodes:
         if node.op_type == QUANTIZE:
@@ -78,7 +85,7 @@ def find_groups(net: Net, grids: Mapping[str, Quantization], keep: Collection[st
     groups: dict[int, Group] = {}
     for node in net.nodes:
         if node.op_type == QUANTIZE:
-            group = _group(net, grids, node)
+            group = _group(net, grids, node) or _function_group(net, grids, node)
             if group is not None and not set(keep).intersection((*group.sources, *group.inside)):
                 groups[group.place.index] = group
     return groups
@@ -110,7 +117,20 @@ def _group(net: Net, grids: Mapping[str, Quantization], quantize: Node) -> Group
             return None
         inside = list(core.outputs)
     sources = _sources(net, grids, core.inputs)
-    return None if sources is None else Group(sources, core, activation, quantizes, tuple(inside))
+    if sources is None:
+        return None
+    function = find_function(net, quantize) if len(quantizes) == 1 else None
+    return Group(sources, core, activation, quantizes, tuple(inside), function)
+
+
+def _function_group(net: Net, grids: Mapping[str, Quantization], quantize: Node) -> Group | None:
+    """Rule 4 for one QuantizeLinear."""
+    function = find_function(net, quantize) if _has_one_grid(grids, quantize) else None
+    if function is None:
+        return None
+    sources = {node.outputs[0]: node for node in function.sources}
+    inside = tuple(node.outputs[0] for node in function.nodes)
+    return Group(sources, None, Activation.NONE, (quantize,), inside, function)
 
 
 def _has_one_grid(grids: Mapping[str, Quantization], quantize: Node) -> bool:
@@ -126,7 +146,7 @@ def _sole_producer(net: Net, name: str) -> Node | None:
 def _sources(net: Net, grids: Mapping[str, Quantization], operands: Collection[str]) -> dict[str, Node] | None:
     """The DequantizeLinear of each operand that is no constant itself; None unless that is so for all of them.
 
-    At least one must be fed by a tensor that is computed, in that tensor's own grid (rule 4).
+    At least one must be fed by a tensor that is computed, in that tensor's own grid (rule 5).
     """
     sources: dict[str, Node] = {}
     computed = False

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
-from rocketnpu.ort.engine import build_session, run_session
+from rocketnpu.frontends.onnx_runtime import build_session, run_session
 from rocketnpu.ort.reference import Reference
 
 QUANTIZED_TYPES = ("QuantizeLinear", "DequantizeLinear", "QLinear", "QGemm", "ConvInteger", "MatMulInteger")

@@ -9,7 +9,7 @@ from rocketnpu.compiler.constraints import ELEMENTWISE
 from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_elementwise
-from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup
+from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup, lower_table
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.resize import (
@@ -62,6 +62,7 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "QUANTIZE": lower_quantize,
         **dict.fromkeys(CLAMPS, lower_clamp),
         **dict.fromkeys(LOOKUPS, lower_lookup),
+        "LOOKUP": lower_table,
         "RESHAPE": lower_reshape,
     }
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +80,13 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
         yield _of_two_tensors(graph, op, kind, data, fixed, values)
 
 
-def spread(fixed: Tensor, data: Tensor) -> NDArray[np.int8]:
-    """A constant over the shape of `data`: int8 (height, width, channels); ConstraintError if it does not broadcast."""
-    values, _ = as_int8(fixed)
+def spread(fixed: Tensor, data: Tensor) -> NDArray[Any]:
+    """A constant over the shape of `data`: (height, width, channels), int8 as on the device, or float as it is.
+
+    ConstraintError if it does not broadcast.
+    """
+    assert fixed.data is not None
+    values = fixed.data if fixed.dtype.kind == "f" else as_int8(fixed)[0]
     try:
         whole = np.broadcast_to(values, data.shape)
     except ValueError:

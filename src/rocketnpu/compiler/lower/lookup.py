@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints import operands
-from rocketnpu.compiler.lower.grids import scale_of, zero_point_of
+from rocketnpu.compiler.lower.grids import SIGN_FLIP, scale_of, zero_point_of
 from rocketnpu.compiler.lowered import Lookup, Lowered, TableLoad, cube_shape
-from rocketnpu.ir import Graph, Operator, Tensor, UnaryOptions
+from rocketnpu.ir import Graph, LookupOptions, Operator, Tensor, UnaryOptions
 
 Reals: TypeAlias = NDArray[np.float64]
 
@@ -59,6 +59,15 @@ def lower_lookup(graph: Graph, op: Operator) -> Iterator[Lowered]:
     options = op.options if isinstance(op.options, UnaryOptions) else UnaryOptions()
     results = _FUNCTIONS[op.kind](real_inputs(found.data), options)
     yield from look_up(found.data, found.output, to_grid(results, found.output, ties_away=graph.format == "tflite"))
+
+
+def lower_table(graph: Graph, op: Operator) -> Iterator[Lowered]:
+    """LOOKUP, whose table comes with the operator."""
+    assert isinstance(op.options, LookupOptions)
+    found = operands(graph, op)
+    results = np.frombuffer(op.options.table, found.output.dtype).astype(np.int16)
+    flip = SIGN_FLIP if found.output.dtype == np.uint8 else 0
+    yield from look_up(found.data, found.output, (results - flip).astype(np.int8))
 
 
 def look_up(data: Tensor, output: Tensor, table: NDArray[np.int8]) -> Iterator[Lowered]:

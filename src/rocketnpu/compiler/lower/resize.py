@@ -194,11 +194,12 @@ def lower_depth_to_space(graph: Graph, op: Operator) -> Iterator[Lowered]:
     if size == 1:
         yield Alias(name, target, out)
         return
-    if out.channels % ATOM_CHANNELS:
+    if op.options.channel_first or out.channels % ATOM_CHANNELS:
         pitch = align(out.channels, ATOM_CHANNELS)
         spread = CubeShape(data.height, data.width, size * size * pitch)
         place, lane = np.divmod(np.arange(spread.channels), pitch)
-        channels = np.where(lane < out.channels, place * out.channels + lane, -1)
+        channel = lane * size * size + place if op.options.channel_first else place * out.channels + lane
+        channels = np.where(lane < out.channels, channel, -1)
         yield selection(name, f"{target}#planes", data, spread, channels=channels, zero_point=zero_point_of(found.data))
         name, data = f"{target}#planes", spread
     small = CubeShape(data.height, data.width, out.channels)

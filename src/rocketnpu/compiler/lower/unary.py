@@ -49,7 +49,7 @@ def lower_prelu(graph: Graph, op: Operator) -> Iterator[Lowered]:
     found = operands(graph, op)
     assert found.weights is not None
     data, output, shape = found.data, found.output, cube_shape(found.output)
-    slopes = channel_values(found.weights, data) * scale_of(found.weights)
+    slopes = channel_values(found.weights, data)
     conv = channel_by_channel(
         data,
         output,
@@ -64,15 +64,16 @@ def lower_prelu(graph: Graph, op: Operator) -> Iterator[Lowered]:
     yield replace(conv, slopes=slopes)
 
 
-def channel_values(constant: Tensor, data: Tensor) -> NDArray[np.int64]:
-    """A constant with one value a channel of `data`, in steps from its zero point: int64 (channels,).
+def channel_values(constant: Tensor, data: Tensor) -> NDArray[np.float64]:
+    """A constant with one value a channel of `data`, as real numbers: float64 (channels,).
 
     ConstraintError if it differs from pixel to pixel.
     """
     values = spread(constant, data)
     if (values != values[:1, :1]).any():
         raise ConstraintError("alpha is the same for every pixel")
-    return values[0, 0].astype(np.int64) - zero_point_of(constant)
+    channels = values[0, 0].astype(np.float64)
+    return channels if constant.quantization is None else (channels - zero_point_of(constant)) * scale_of(constant)
 
 
 def lower_quantize(graph: Graph, op: Operator) -> Iterator[Lowered]:
