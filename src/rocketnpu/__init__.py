@@ -5,6 +5,7 @@ from rocketnpu.emulator import Emulator
 from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, Error, ModelError
 from rocketnpu.hw.assembly import assemble, disassemble
 from rocketnpu.program.model import Program
+from rocketnpu.quantizer import quantize
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import devices
 from rocketnpu.runtime.load import compile_model as compile
@@ -27,6 +28,7 @@ __all__ = [
     "devices",
     "disassemble",
     "load",
+    "quantize",
 ]
 
 

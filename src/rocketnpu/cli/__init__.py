@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import rocketnpu as rn
-from rocketnpu.cli import bench, compile, demo, devices, doctor, inspect, run, verify, virtual
+from rocketnpu.cli import bench, compile, demo, devices, doctor, inspect, quantize, run, verify, virtual
 from rocketnpu.cli.arguments import Parser
 from rocketnpu.cli.terminal import plain, silence
 from rocketnpu.errors import Error
@@ -22,6 +22,7 @@ COMMANDS: dict[str, ModuleType] = {
     "run": run,
     "compile": compile,
     "verify": verify,
+    "quantize": quantize,
     "inspect": inspect,
     "bench": bench,
     "devices": devices,

@@ -12,7 +12,7 @@ from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, Normalization
 
 MODEL_ENDINGS = (".tflite", ".onnx", ".rknn")
-"""Names of files that somebody else made: no command writes one."""
+"""Names of model files, which only `quantize` writes."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from rocketnpu.arrays import open_npz, read_npy
 from rocketnpu.cli.arguments import normalization
 from rocketnpu.cli.terminal import counted
 from rocketnpu.errors import ModelError
@@ -80,7 +78,7 @@ def _split(argument: str, tensors: Sequence[TensorInfo]) -> tuple[str | None, Pa
 def _read_array(path: Path, tensor: TensorInfo) -> NDArray[Any]:
     with path.open("rb") as file:
         if path.suffix == ".npy":
-            return _read_npy(file, str(path), tensor)
+            return _read_npy(file, path, tensor)
         wanted_bytes = tensor.dtype.itemsize * math.prod(tensor.shape)
         data = file.read(wanted_bytes + 1)
         if len(data) != wanted_bytes:
@@ -93,36 +91,22 @@ def _read_array(path: Path, tensor: TensorInfo) -> NDArray[Any]:
 def read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
     """The arrays of a .npz file that have the name of one of `tensors`; raises ModelError for one that doesn't fit."""
     arrays: Arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
-            for tensor in tensors:
-                if f"{tensor.name}.npy" in members:
-                    with archive.open(f"{tensor.name}.npy") as file:
-                        arrays[tensor.name] = _read_npy(file, str(path), tensor)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise ModelError(f"{path}: not a whole .npz file ({error})") from None
+    with open_npz(path) as archive:
+        members = set(archive.namelist())
+        for tensor in tensors:
+            if f"{tensor.name}.npy" in members:
+                with archive.open(f"{tensor.name}.npy") as file:
+                    arrays[tensor.name] = _read_npy(file, path, tensor)
     if not arrays:
         names = ", ".join(repr(tensor.name) for tensor in tensors)
         raise ModelError(f"{path}: no array has the name of a tensor ({names})")
     return arrays
 
 
-def _read_npy(file: IO[bytes], path: str, tensor: TensorInfo) -> NDArray[Any]:
-    """One .npy stream; its header is checked before memory is taken for what it claims."""
-    try:
-        version = npy.read_magic(file)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(file)
-    except zipfile.BadZipFile:
-        raise
-    except Exception as error:  # numpy's header parser lets through what its tokenizer and dtype parser raise
-        raise ModelError(f"{path}: not a .npy array ({type(error).__name__}); write it with numpy.save") from None
-    if shape != tensor.shape or dtype.kind not in "iufb":
-        needs = f"input {tensor.name!r} needs {tensor.dtype} of shape {tensor.shape}"
-        raise ModelError(f"{path}: {needs}; the file has {dtype} of shape {shape}")
-    size_bytes = dtype.itemsize * math.prod(shape)
-    data = file.read(size_bytes)
-    if len(data) != size_bytes:
-        raise ModelError(f"{path}: the array of input {tensor.name!r} is cut short")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+def _read_npy(file: IO[bytes], path: Path, tensor: TensorInfo) -> NDArray[Any]:
+    def check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        if shape != tensor.shape or dtype.kind not in "iufb":
+            needs = f"input {tensor.name!r} needs {tensor.dtype} of shape {tensor.shape}"
+            raise ModelError(f"{path}: {needs}; the file has {dtype} of shape {shape}")
+
+    return read_npy(file, path, check)

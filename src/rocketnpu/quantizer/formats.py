@@ -1,0 +1,123 @@
+"""The two kinds of model files, as one set of functions each: repair, equalize, quantize, run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from numpy.typing import NDArray
+
+from rocketnpu import litert, ort
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends import load_tflite
+from rocketnpu.frontends.onnx_library import library
+from rocketnpu.ir import Graph
+from rocketnpu.quantizer import (
+    onnx_equalize,
+    onnx_quantizer,
+    onnx_repair,
+    tflite_equalize,
+    tflite_quantizer,
+    tflite_repair,
+)
+from rocketnpu.quantizer.ranges import Range, Tensors
+
+Inputs: TypeAlias = list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What is done with files of one kind; all of them are bytes.
+
+    `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are; `run_all(file)`
+    runs a model with all its tensors. `float_names(quantized graph, its float file)` maps quantized tensors to what the
+    float file calls them.
+    """
+
+    name: Literal["tflite", "onnx"]
+    channel_axis: int
+    repair: Callable[[bytes, str], bytes]
+    equalize: Callable[[bytes, Mapping[str, Range]], tuple[bytes, dict[str, Range]]]
+    quantize: Callable[[bytes, Mapping[str, Range]], bytes]
+    run_all: Callable[[bytes], Callable[[Inputs], Tensors]]
+    run_outputs: Callable[[bytes], Callable[[Inputs], list[NDArray[Any]]]]
+    float_names: Callable[[Graph, Mapping[str, Range]], dict[str, str]]
+    moves: frozenset[str]
+
+
+def _repair_tflite(data: bytes, name: str) -> bytes:
+    graph = load_tflite(data, name)
+    if graph.opaque is not None:
+        raise ModelError(f"{name} can't be quantized: {graph.opaque}")
+    made = {tensor for operator in graph.operators for tensor in operator.outputs}
+    for tensor in graph.tensors.values():
+        if tensor.quantization is not None and tensor.name in (*graph.inputs, *made):
+            raise ModelError(
+                f"{name} is quantized already (tensor {tensor.name} is {tensor.dtype}); give the float model"
+            )
+    return tflite_repair.repair(graph)
+
+
+def _run_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
+    """LiteRT without XNNPACK: the tensors inside are needed, and it is as fast as needed."""
+    return litert.Reference(data, kernels="plain").tensors
+
+
+def _run_onnx(data: bytes) -> Callable[[Inputs], Tensors]:
+    return ort.Reference(data).tensors
+
+
+def _tflite_names(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for operator in graph.operators:
+        for name in operator.outputs:
+            float_name = name.removesuffix(tflite_quantizer.QUANTIZED)
+            if (
+                graph.tensors[name].quantization is not None
+                and float_name in ranges
+                and float_name not in names.values()
+            ):
+                names[name] = float_name
+    return names
+
+
+def _onnx_names(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, str]:
+    model = library("onnx").load_model_from_string(graph.model)
+    sources = {
+        node.output[0]: node.input[0].removesuffix(onnx_quantizer.FLOAT_OUTPUT)
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    made = [name for operator in graph.operators for name in operator.outputs]
+    return {name: sources[name] for name in made if sources.get(name) in ranges}
+
+
+TFLITE = Format(
+    name="tflite",
+    channel_axis=-1,
+    repair=_repair_tflite,
+    equalize=tflite_equalize.equalize,
+    quantize=tflite_quantizer.quantize,
+    run_all=_run_tflite,
+    run_outputs=lambda data: litert.Piece(data, "the model").run,
+    float_names=_tflite_names,
+    moves=tflite_quantizer.MOVES,
+)
+
+ONNX = Format(
+    name="onnx",
+    channel_axis=1,
+    repair=onnx_repair.repair,
+    equalize=onnx_equalize.equalize,
+    quantize=onnx_quantizer.quantize,
+    run_all=_run_onnx,
+    run_outputs=lambda data: ort.Piece(data, "the model").run,
+    float_names=_onnx_names,
+    moves=onnx_quantizer.MOVES,
+)
+
+
+def format_of(graph: Graph) -> Format:
+    """The format of the file that a graph was read from."""
+    return ONNX if graph.format == "onnx" else TFLITE

@@ -1,0 +1,143 @@
+"""From a float model and calibration inputs to a quantized model and what it has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends import load_model
+from rocketnpu.frontends.files import read_file
+from rocketnpu.images import Fit, Normalization
+from rocketnpu.ir import Graph, Tensor
+from rocketnpu.quantizer.borders import moves_to_outputs
+from rocketnpu.quantizer.formats import Format, format_of
+from rocketnpu.quantizer.ranges import Tensors, measure
+from rocketnpu.quantizer.report import Comparison, Report, compare
+from rocketnpu.quantizer.samples import InputSets, PictureRule, read_samples
+
+EVALUATED = 8
+"""Sets of the calibration inputs that the losses are measured on, when there are no others for it."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how many sets of inputs that is done for, and for how many it will be."""
+
+BORDERS = frozenset({"DEQUANTIZE", "DequantizeLinear", "QUANTIZE", "QuantizeLinear"})
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """A quantized model: its file's bytes, the kind of file, and what was lost."""
+
+    model: bytes
+    format: Literal["tflite", "onnx"]
+    report: Report
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; raises ModelError for a path that names another kind of file, OSError as the system does."""
+        if Path(path).suffix != f".{self.format}":
+            raise ModelError(f"{path}: the quantized model is a .{self.format} file")
+        Path(path).write_bytes(self.model)
+
+
+def quantize(
+    model: str | Path | bytes,
+    calibration: InputSets,
+    *,
+    evaluation: InputSets | None = None,
+    count: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    fit: Literal["stretch", "letterbox"] | None = None,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """A float .tflite or .onnx model as an INT8 model of the same kind; inputs and outputs stay float32.
+
+    `calibration` has typical inputs: a folder of pictures, a .npz file with arrays by input name, {name: array of many
+    sets}, one such array, or any iterable of sets, each an array or {name: array}. At most `count` sets are used,
+    evenly spread over all. Pictures become inputs as (pixel - mean) / std, for pixels 0..255, one value or one for each
+    channel (default: -1..1), stretched (or letterboxed) to the input's size.
+    The losses in the report are measured on `evaluation`, which takes the same things; without it on up to 8 of the
+    calibration sets, which flatters a little.
+    Raises ModelError for a model that is bad, quantized already or beyond what can be quantized, and for inputs that
+    don't fit; Error when a package of the extra `quantize` is missing.
+    """
+    graph = load_model(model)
+    name = "the model" if isinstance(model, bytes) else Path(model).name
+    kind = format_of(graph)
+    prepared = kind.repair(model if isinstance(model, bytes) else read_file(model), name)
+    tensors = _inputs(load_model(prepared), name)
+    rule = PictureRule(_normalization(mean, std), None if fit is None else Fit(fit))
+    samples = read_samples(tensors, calibration, rule)
+    if count is not None:
+        samples = samples.spread(count)
+    held = samples.spread(EVALUATED) if evaluation is None else read_samples(tensors, evaluation, rule)
+
+    run = kind.run_all(prepared)
+    step = _Step(progress, "calibrating", len(samples))
+    ranges = measure((run(sample) for sample in samples), kind.channel_axis, step)
+    equal, ranges = kind.equalize(prepared, ranges)
+    quantized = kind.quantize(equal, ranges)
+
+    found = load_model(quantized)
+    names = kind.float_names(found, ranges)
+    comparison = Comparison(_original(kind, graph), kind.run_all(equal), kind.run_all(quantized), found, names)
+    layers, outputs = compare(comparison, held, _Step(progress, "measuring", len(held)))
+    return QuantizedModel(quantized, kind.name, Report(len(samples), len(held), layers, outputs, _float(found, kind)))
+
+
+def _inputs(graph: Graph, name: str) -> list[Tensor]:
+    tensors = [graph.tensors[tensor] for tensor in graph.inputs]
+    if not any(tensor.dtype == np.float32 for tensor in tensors):
+        raise ModelError(f"{name} has no float input, so there is nothing to calibrate")
+    return tensors
+
+
+def _normalization(mean: float | Sequence[float] | None, std: float | Sequence[float] | None) -> Normalization | None:
+    if mean is None and std is None:
+        return None
+    shift, scale = (tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist()) for value in (mean or 0, std or 1))
+    if not (np.isfinite((*shift, *scale)).all() and min(scale) > 0):
+        raise ModelError(f"mean {mean} and std {std}: numbers are needed, and a std above 0")
+    return Normalization(shift, scale)
+
+
+def _original(kind: Format, graph: Graph) -> Callable[[list[NDArray[Any]]], Tensors]:
+    """The outputs of the user's own model by name; its inputs may be float16."""
+    dtypes = [graph.tensors[name].dtype for name in graph.inputs]
+    run = kind.run_outputs(graph.model)
+
+    def outputs(inputs: list[NDArray[Any]]) -> Tensors:
+        values = [value.astype(dtype) for value, dtype in zip(inputs, dtypes, strict=True)]
+        return dict(zip(graph.outputs, run(values), strict=True))
+
+    return outputs
+
+
+def _float(graph: Graph, kind: Format) -> tuple[tuple[str, str], ...]:
+    """Operators that compute in float, by kind and name."""
+    moves = {operator.name for operator in moves_to_outputs(graph, kind.moves | BORDERS)}
+    return tuple(
+        (operator.kind, operator.name)
+        for operator in graph.operators
+        if operator.name not in moves
+        and operator.kind not in BORDERS
+        and any(graph.tensors[name].dtype.kind == "f" for name in operator.outputs)
+    )
+
+
+class _Step:
+    """Progress of one part of the work."""
+
+    def __init__(self, progress: Progress | None, what: str, total: int) -> None:
+        self._progress, self._what, self._total, self._done = progress, what, total, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._what, self._done, self._total)

@@ -1,0 +1,68 @@
+"""LiteRT's published quantizer (the package ai-edge-quantizer) on repaired TFLite files.
+
+1. Weights are int8, symmetric, one scale an output channel; activations int8 with a zero point; biases int32.
+2. Inputs and outputs stay float32: one QUANTIZE after each input, one DEQUANTIZE before each output.
+3. Operators that only move elements between the last computed tensors and the outputs stay float as well: so heads that
+   end in one tensor each keep a grid of their own, and the NPU's last task is the last that computes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rocketnpu.errors import Error
+from rocketnpu.frontends import load_tflite
+from rocketnpu.frontends.onnx_library import refusal_is_model_error
+from rocketnpu.ir import Graph
+from rocketnpu.litert.interpreter import without_chatter
+from rocketnpu.quantizer.borders import moves_to_outputs
+from rocketnpu.quantizer.ranges import Range
+from rocketnpu.quantizer.tflite_model import TfliteModel
+
+MOVES = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE"})
+"""Operators of rule 3."""
+
+QUANTIZED = "_quantized"
+"""What the quantizer puts behind a tensor's name for the result of a QUANTIZE."""
+
+
+def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
+    """The quantized file of a repaired one; `ranges` are those of its tensors by name.
+
+    Raises ModelError with the quantizer's reason when it refuses the file, Error when it is not installed.
+    """
+    module, recipes = _library("quantizer"), _library("recipe")
+    graph = load_tflite(data, "the model")
+    with refusal_is_model_error("LiteRT's quantizer refuses the model"), without_chatter(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of LiteRT, on tensors that the quantizer asks it to keep
+        quantizer = module.Quantizer(data, recipes.static_wi8_ai8())
+        for border in ("INPUT", "OUTPUT"):
+            quantizer.update_quantization_recipe(".*", border, algorithm_key="no_quantize")
+        for move in moves_to_outputs(graph, MOVES):
+            quantizer.update_quantization_recipe(f"^{re.escape(move.name)};?$", "*", algorithm_key="no_quantize")
+        result = quantizer.quantize(_statistics(graph, ranges), enable_progress_bar=False, enable_progress_report=False)
+        return TfliteModel(bytes(result.quantized_model)).build()
+
+
+def _library(module: str) -> Any:
+    try:
+        return importlib.import_module(f"ai_edge_quantizer.{module}")
+    except ImportError as error:
+        hint = "install it with: pip install 'rocketnpu[quantize]'"
+        raise Error(f"quantizing TFLite models needs the package ai-edge-quantizer; {hint}") from error
+
+
+def _statistics(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+    """Ranges as the quantizer keeps them: arrays of the tensor's rank."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, range_ in ranges.items():
+        low, high = range_.bounds
+        shape = (1,) * len(graph.tensors[name].shape)
+        found[name] = {"min": np.full(shape, low), "max": np.full(shape, high)}
+    return found
