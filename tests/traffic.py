@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA
+from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PPU, PPU_RDMA
 from rocketnpu.hw.rules import RegisterTask, Violation, check, task_of
 from rocketnpu.program.model import COMMANDS, CpuStep, NpuStep, Program, Task, TensorEntry
 
@@ -154,6 +154,16 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
         if task.get(DPU_RDMA.RDMA_FEATURE_MODE_CFG, "COMB_USE"):
             yield from _residual_atoms(task)
         return
+    if task.enables(PPU):
+        pitch = task.get(PPU_RDMA.RDMA_SRC_SURF_STRIDE, "SRC_SURF_STRIDE")
+        yield _atoms(
+            task.word(PPU_RDMA.RDMA_SRC_BASE_ADDR) // ATOM,
+            [plane * pitch for plane in range(_pool_planes(task))],
+            task.get(PPU_RDMA.RDMA_CUBE_IN_HEIGHT, "CUBE_IN_HEIGHT") + 1,
+            task.get(PPU_RDMA.RDMA_SRC_LINE_STRIDE, "SRC_LINE_STRIDE"),
+            task.get(PPU_RDMA.RDMA_CUBE_IN_WIDTH, "CUBE_IN_WIDTH") + 1,
+        )
+        return
     if task.get(DPU.LUT_ACCESS_CFG, "LUT_ACCESS_TYPE"):
         return  # What a load of the lookup table reads has no meaning: it writes the same bytes back.
     width = task.get(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, "WIDTH") + 1
@@ -184,6 +194,16 @@ def _residual_atoms(task: RegisterTask) -> Iterator[Atoms]:
 
 def writes_of(task: RegisterTask) -> Atoms:
     """The atoms that a task writes, those of channels that only fill up a group included (hardware/dpu.md, Writer)."""
+    if task.enables(PPU):
+        columns = task.get(PPU.DATA_CUBE_OUT_WIDTH, "CUBE_OUT_WIDTH") + 1
+        pitch = task.get(PPU.DST_SURF_STRIDE, "DST_SURF_STRIDE")
+        return _atoms(
+            task.word(PPU.DST_BASE_ADDR) // ATOM,
+            [plane * pitch for plane in range(_pool_planes(task))],
+            task.get(PPU.DATA_CUBE_OUT_HEIGHT, "CUBE_OUT_HEIGHT") + 1,
+            columns + task.get(PPU.OPERATION_MODE_CFG, "NOTCH_ADDR"),
+            columns,
+        )
     width = task.get(DPU.WDMA_SIZE_1, "WIDTH_WDMA") + 1
     lanes = LANES_16_BIT if task.get(DPU.DATA_FORMAT, "IN_PRECISION") else ATOM
     planes = (task.get(DPU.WDMA_SIZE_0, "CHANNEL_WDMA") + 1) // lanes
@@ -201,6 +221,10 @@ def writes_of(task: RegisterTask) -> Atoms:
 
 def _input_planes(task: RegisterTask) -> int:
     return task.get(CNA.DATA_SIZE1, "DATAIN_CHANNEL") // ATOM
+
+
+def _pool_planes(task: RegisterTask) -> int:
+    return (task.get(PPU.DATA_CUBE_OUT_CHANNEL, "CUBE_OUT_CHANNEL") + 1) // ATOM
 
 
 def _atoms(first: int, planes: list[int], rows: int, row_step: int, width: int) -> Atoms:

@@ -20,6 +20,8 @@ from rocketnpu.runtime.devices import open_device
 from rocketnpu.uapi import rocket
 from rocketnpu.virtual import VirtualKernel
 
+PPU_INTERRUPTS = 0xC00
+
 TRANSITIONS = 6
 """The most ioctls that a warm inference on one core may take."""
 
@@ -235,6 +237,34 @@ def test_a_model_is_compiled_for_the_driver_that_runs_it(driver: str) -> None:
     with VirtualKernel(driver) as kernel, rn.Session(data, device=open_board(kernel)) as session:
         assert session.program.target == driver
         session.run(model.random_inputs())
+
+
+@pytest.mark.parametrize("name", ["a_layer", "a2_channel"])
+def test_rocket_runs_vendor_programs_whose_pools_only_join_cores(shared: Path, name: str) -> None:
+    """The vendor ends the parts of a convolution on several cores with pools of one pixel, those on one core not."""
+    case = vendor_case(shared, name, 1)
+    with VirtualKernel("rocket") as kernel:
+        with rn.Session(case.program, device=open_board(kernel)) as session:
+            case.check(session.run(case.inputs[0]))
+        assert kernel.messages == []
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_pools_of_our_programs_run_on_rknpu_and_not_on_rocket(cores: int) -> None:
+    """Between convolutions, in one chain with them, and at its end."""
+    model = ModelBuilder(seed=3)
+    x = model.conv2d(model.input((1, 40, 40, 8)), 64)
+    x = model.conv2d(model.max_pool(x, 3, 2, "SAME"), 96)
+    data = model.build(model.max_pool(x, 5, 1, "SAME"))
+    case = Case.of(rn.compile(data, target="rknpu", cores=cores), cores=cores)
+    assert sum(task.interrupt_mask == PPU_INTERRUPTS for task in case.program.tasks) == 3
+    with VirtualKernel("rknpu") as kernel:
+        with rn.Session(case.program, device=open_board(kernel), cores=cores) as session:
+            for number, inputs in enumerate(case.inputs):
+                case.check(session.run(inputs), number)
+        assert kernel.messages == []
+    with VirtualKernel("rocket") as kernel, pytest.raises(rn.DeviceError, match="a program for rknpu, this is rocket"):
+        rn.Session(case.program, device=open_board(kernel))
 
 
 def test_one_frame_on_several_cores_is_refused_by_rocket(case: Case) -> None:

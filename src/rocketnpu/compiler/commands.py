@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PC, Block, Register
+from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, Block, Register
 from rocketnpu.program.model import COMMANDS, Relocation, Task
 
 S_POINTER_PING_PONG = DPU.S_POINTER.encode(POINTER_PP_EN=1, EXECUTER_PP_EN=1, POINTER_PP_MODE=1)
@@ -23,6 +23,8 @@ S_POINTER_CLEARED = DPU.S_POINTER.encode(POINTER_PP_CLEAR=1, EXECUTER_PP_CLEAR=1
 table which the task before it loaded (hardware/regcmd.md)."""
 DPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(DPU_0=1, DPU_1=1)
 """DPU group 0 and 1: what convolution and DPU-only tasks complete with."""
+PPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(PPU_0=1, PPU_1=1)
+"""PPU group 0 and 1: what pools complete with (hardware/regcmd.md, What completes a task)."""
 ADDRESS_PLACEHOLDER = 16
 """Any non-zero aligned address makes the trailer's address word; relocation replaces its value."""
 LIST_ALIGNMENT_WORDS = 8
@@ -31,8 +33,12 @@ LIST_ALIGNMENT_WORDS = 8
 _OWNED_BY_CPU = frozenset(
     {
         *(block[name] for block in (CNA, CORE) for name in ("S_STATUS", "S_POINTER", "OPERATION_ENABLE")),
-        *(DPU[name] for name in ("S_STATUS", "S_POINTER", "OPERATION_ENABLE")),
-        *(DPU_RDMA[f"RDMA_{name}"] for name in ("S_STATUS", "S_POINTER", "OPERATION_ENABLE")),
+        *(block[name] for block in (DPU, PPU) for name in ("S_STATUS", "S_POINTER", "OPERATION_ENABLE")),
+        *(
+            block[f"RDMA_{name}"]
+            for block in (DPU_RDMA, PPU_RDMA)
+            for name in ("S_STATUS", "S_POINTER", "OPERATION_ENABLE")
+        ),
         CNA.CLK_GATE,
         CORE.MAC_GATING,
     }
@@ -82,7 +88,7 @@ class TaskRegisters:
         """The list's body, and the addresses with the index of the word that holds each."""
         words = [
             regcmd.write(pointer, self.s_pointer)
-            for pointer in (DPU.S_POINTER, DPU_RDMA.RDMA_S_POINTER)
+            for pointer in (DPU.S_POINTER, DPU_RDMA.RDMA_S_POINTER, PPU.S_POINTER, PPU_RDMA.RDMA_S_POINTER)
             if any(pointer in tuple(block) for block in self.blocks)
         ]
         addresses: list[tuple[int, Address]] = []
@@ -111,7 +117,8 @@ class CommandSegment:
         self._words += regcmd.trailer(0, 0, regcmd.enable_mask(registers.blocks))
         self._words += [regcmd.EMPTY] * (-len(self._words) % LIST_ALIGNMENT_WORDS)
         self.relocations += [Relocation(first + word, to.segment, to.offset_bytes) for word, to in addresses]
-        self.tasks.append(Task(registers.name, first, len(body), regcmd.enable_mask(registers.blocks), DPU_INTERRUPTS))
+        interrupts = PPU_INTERRUPTS if PPU in registers.blocks else DPU_INTERRUPTS
+        self.tasks.append(Task(registers.name, first, len(body), regcmd.enable_mask(registers.blocks), interrupts))
         return len(self.tasks) - 1
 
     def _link_last_to(self, first_word: int, body_entries: int) -> None:

@@ -18,6 +18,7 @@ from rocketnpu.compiler.emit_convolution import emit_convolution, place_constant
 from rocketnpu.compiler.emit_elementwise import emit_copy, emit_elementwise
 from rocketnpu.compiler.emit_lookup import emit_lookup, emit_table_load
 from rocketnpu.compiler.emit_move import emit_move
+from rocketnpu.compiler.emit_pool import emit_pool
 from rocketnpu.compiler.emit_upsample import emit_upsample
 from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
 from rocketnpu.compiler.options import Options
@@ -28,6 +29,7 @@ from rocketnpu.compiler.place import (
     PlannedElementwise,
     PlannedLookup,
     PlannedMove,
+    PlannedPool,
     PlannedRescale,
     PlannedTableLoad,
     PlannedUpsample,
@@ -185,6 +187,8 @@ def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool)
         case PlannedMove(form):
             second = None if form.second is None else places[form.second]
             return [emit_move(form, places[form.first], second, places[form.output])]
+        case PlannedPool(form, tiles):
+            return [emit_pool(form, tile, places[form.input], places[form.output]) for tile in tiles]
         case PlannedUpsample(form):
             return list(emit_upsample(form, places[form.input], places[form.output]))
         case PlannedAlias():

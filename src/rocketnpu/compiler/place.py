@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
 from rocketnpu.compiler.flatten import flatten_folds
 from rocketnpu.compiler.lower import lower
+from rocketnpu.compiler.lower.pooling_unit import POOLS, lower_on_pooling_unit
 from rocketnpu.compiler.lowered import (
     Alias,
     Convolution,
@@ -17,16 +18,20 @@ from rocketnpu.compiler.lowered import (
     Lowered,
     Move,
     Part,
+    Pool,
     Rescale,
     TableLoad,
     Upsample,
 )
 from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.pad_fold import pad_folds
+from rocketnpu.compiler.pool_cost import convolution_cycles, move_cycles, pool_cycles
+from rocketnpu.compiler.pool_tiles import PoolTile, tile_pool
 from rocketnpu.compiler.requantize import Requantization, requantize
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
 from rocketnpu.compiler.tile import Tile, tile
 from rocketnpu.ir import Graph, Operator
+from rocketnpu.program.model import RKNPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,14 @@ class PlannedMove:
 
 
 @dataclass(frozen=True)
+class PlannedPool:
+    """A pool of the PPU with its tiles."""
+
+    form: Pool
+    tiles: tuple[PoolTile, ...]
+
+
+@dataclass(frozen=True)
 class PlannedUpsample:
     """Nearest neighbours by two."""
 
@@ -97,6 +110,7 @@ Planned: TypeAlias = (
     | PlannedLookup
     | PlannedAlias
     | PlannedMove
+    | PlannedPool
     | PlannedUpsample
 )
 
@@ -156,9 +170,37 @@ def _computes(item: Placed) -> bool:
 def _place(graph: Graph, op: Operator, options: Options) -> Placed:
     try:
         check(graph, op, experimental=options.experimental)
-        return Placed(op, tuple(plan(form, options) for form in lower(graph, op)))
     except ConstraintError as constraint:
         return Placed(op, reason=str(constraint))
+    ways: list[Callable[[Graph, Operator], Iterable[Lowered]]] = [lower]
+    if options.target == RKNPU and op.kind in POOLS:
+        ways.append(lower_on_pooling_unit)
+    plans: list[tuple[Planned, ...]] = []
+    reasons: list[str] = []
+    for way in ways:
+        try:
+            plans.append(tuple(plan(form, options) for form in way(graph, op)))
+        except ConstraintError as constraint:
+            reasons.append(str(constraint))
+    if not plans:
+        return Placed(op, reason=reasons[0])
+    return Placed(op, plans[0] if len(plans) == 1 else min(plans, key=_pooling_cycles))
+
+
+def _pooling_cycles(plans: Sequence[Planned]) -> float:
+    """Cycles of an operator that has a form for the pooling unit, and one without."""
+    total = 0.0
+    for planned in plans:
+        match planned:
+            case PlannedPool(form, tiles):
+                total += pool_cycles(form, tiles)
+            case PlannedConvolution(form, _, tiles):
+                total += convolution_cycles(form, tiles)
+            case PlannedMove(form):
+                total += move_cycles(form)
+            case _:
+                raise AssertionError(f"no pool has {planned}")
+    return total
 
 
 def plan(form: Lowered, options: Options) -> Planned:
@@ -176,6 +218,8 @@ def plan(form: Lowered, options: Options) -> Planned:
             return PlannedLookup(form)
         case Move():
             return PlannedMove(form)
+        case Pool():
+            return PlannedPool(form, tile_pool(form))
         case Upsample():
             return PlannedUpsample(form)
         case Alias() | Part():

@@ -15,15 +15,13 @@ from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.hw import arithmetic
-from rocketnpu.hw.codes import FP16, INT8
+from rocketnpu.hw.codes import FP16, INT8, POOL_AVERAGE, POOL_MAX, POOL_MIN
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import PPU, PPU_RDMA
 
 Array: TypeAlias = NDArray[Any]
 
 PPU_READ, PPU_WRITE = "PPU_RDMA read", "PPU write"
-AVERAGE, MAX, MIN = 0, 1, 2
-"""POOLING_METHOD."""
 _PAD_BITS = 35
 
 
@@ -96,9 +94,9 @@ class PoolTask:
         )
         inside = padded[rows.before : rows.before + rows.inputs, columns.before : columns.before + columns.inputs]
         inside[...] = plane.view(kind).reshape(rows.inputs, columns.inputs, lanes)
-        combine = {AVERAGE: np.add, MAX: np.maximum, MIN: np.minimum}[self._method]
+        combine = {POOL_AVERAGE: np.add, POOL_MAX: np.maximum, POOL_MIN: np.minimum}[self._method]
         result: Array = _taps(_taps(padded, rows, 0, combine), columns, 1, combine)
-        if self._method == AVERAGE:
+        if self._method == POOL_AVERAGE:
             if self._precision == INT8:
                 result = arithmetic.average_pool(result, columns.kernel, rows.kernel)
             else:
@@ -110,7 +108,7 @@ class PoolTask:
 
         For max and min it never wins: the hardware most likely ignores it there (hardware/ppu.md, Open conflicts).
         """
-        if self._method == AVERAGE:
+        if self._method == POOL_AVERAGE:
             raw = state.word(PPU.PADDING_VALUE_1_CFG)
             raw |= state.value(PPU.PADDING_VALUE_2_CFG, "PAD_VALUE_1") << 32
             if self._precision == FP16:
@@ -121,7 +119,7 @@ class PoolTask:
             return value
         lowest = -128 if self._precision == INT8 else -np.inf
         highest = 127 if self._precision == INT8 else np.inf
-        return lowest if self._method == MAX else highest
+        return lowest if self._method == POOL_MAX else highest
 
 
 def _taps(data: Array, side: Side, axis: int, combine: np.ufunc) -> Array:

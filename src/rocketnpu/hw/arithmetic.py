@@ -20,8 +20,8 @@ Integers: TypeAlias = NDArray[np.int64]
 MAX_SHIFT = 63
 """Six effective bits of every right shift (hardware/dpu.md, OUT_CVT)."""
 
-_POWER_OF_TWO_16 = 1 << 16
-"""The PPU's reciprocals are floor(65536 / k) (hardware/ppu.md)."""
+POOL_RECIPROCAL_BITS = 16
+"""Fraction bits of the PPU's reciprocals, floor(65536 / k) (hardware/ppu.md)."""
 
 
 def round_half_even(value: ArrayLike, shift: ArrayLike) -> Integers:
@@ -113,9 +113,14 @@ def average_pool(window_sum: ArrayLike, kernel_w: int, kernel_h: int) -> Integer
     magnitude = np.abs(total)
     quotient = (2 * magnitude + taps) // (2 * taps)
     tie = 2 * (magnitude % taps) == taps
-    exact = _POWER_OF_TWO_16 % kernel_w == 0 and _POWER_OF_TWO_16 % kernel_h == 0
+    exact = all((1 << POOL_RECIPROCAL_BITS) % kernel == 0 for kernel in (kernel_w, kernel_h))
     steps_back = tie & (quotient % 2 == 1) if exact else tie
     return np.sign(total) * (quotient - steps_back)
+
+
+def pool_reciprocal(kernel: int) -> int:
+    """RECIP_KERNEL_WIDTH or RECIP_KERNEL_HEIGHT of an int8 average (hardware/ppu.md, int8 support; silicon)."""
+    return (1 << POOL_RECIPROCAL_BITS) // kernel
 
 
 @dataclass(frozen=True)

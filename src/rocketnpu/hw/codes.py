@@ -35,8 +35,12 @@ PER_CHANNEL = 0
 PER_PIXEL = 1
 """ERDMA_DATA_MODE: one operand for each channel, or a whole cube."""
 
-ELEMENT_8_BIT = 1
-"""EDATA_SIZE and ERDMA_DATA_SIZE of int8 operands."""
+ELEMENT_8_BIT, ELEMENT_16_BIT = 1, 2
+"""EDATA_SIZE and ERDMA_DATA_SIZE of operands, and IN_PRECISION of PPU_RDMA."""
+POOL_AVERAGE, POOL_MAX, POOL_MIN = 0, 1, 2
+"""POOLING_METHOD."""
+POOL_BURST = 3
+"""BURST_LEN of the PPU in every vendor pool."""
 ALU_MAX, ALU_MIN, ALU_ADD, ALU_MINUS = 0, 1, 2, 4
 """ALU algorithms of BS, BN and EW; BS and BN know the last two (hardware/registers.md)."""
 OUTPUT_TO_MEMORY = 2

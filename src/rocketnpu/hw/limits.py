@@ -34,6 +34,10 @@ MAX_DATA_ENTRIES = (1 << 15) - 1
 
 MAX_CUBE = 8192
 """Width, height and channels of a DPU or PPU cube (13-bit, minus one)."""
+MAX_POOL_WINDOW = 16
+"""PPU window and stride (4-bit, minus one; hardware/ppu.md, Limits)."""
+MAX_POOL_PAD = 7
+"""PPU padding on each side (3-bit, raw; hardware/ppu.md, Limits)."""
 MAX_LUT_WIDTH = 4096
 """Cube width of a task with a lookup table: 8191 corrupts the tail (hardware/convolution.md, Must not emit)."""
 

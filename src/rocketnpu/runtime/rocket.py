@@ -16,7 +16,7 @@ from rocketnpu.errors import DeviceError, DeviceTimeout
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.regcmd import TRAILER_ENTRIES
 from rocketnpu.hw.registers import PC
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import NpuStep, Program
 from rocketnpu.runtime.device import Buffer, Device, Memory, Timing
 from rocketnpu.runtime.kernel import Kernel
 from rocketnpu.runtime.kernel_device import NANOSECONDS, KernelDevice, Parts, describe_launches
@@ -96,14 +96,17 @@ class RocketDevice(KernelDevice[_Job]):
 
     def adapt(self, program: Program) -> Program:
         """See Device: tasks are kicked one by one, and only those that end with a DPU interrupt are seen to end."""
-        for task in program.tasks:
+        adapted = super().adapt(program)
+        steps = (step for step in program.steps if isinstance(step, NpuStep))
+        on_one_core = (task for step in steps for part in step.tasks.get(1, ()) for core in part for task in core)
+        for task in (program.tasks[number] for number in on_one_core):
             if not task.interrupt_mask & DPU_INTERRUPTS and not self._accepts_pools:
                 raise DeviceError(
                     f"{self.node}: task {task.name} runs on the pooling unit alone, whose end the rocket driver does "
                     "not see: it would take the watchdog's 500 ms; use a kernel that is patched for it and "
                     "RocketDevice(accepts_pools=True), or the emulator"
                 )
-        return super().adapt(program)
+        return adapted
 
     def release(self, buffer: Buffer) -> None:
         """See Device; waits for a job that an earlier wait gave up on, and raises DeviceTimeout as that did."""

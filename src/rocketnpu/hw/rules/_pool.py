@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocketnpu.errors import Error
-from rocketnpu.hw import limits
-from rocketnpu.hw.codes import FP16, INT8
+from rocketnpu.hw import arithmetic, limits
+from rocketnpu.hw.codes import ELEMENT_8_BIT, ELEMENT_16_BIT, FP16, INT8, POOL_AVERAGE, POOL_MAX, POOL_MIN
 from rocketnpu.hw.registers import PPU, PPU_RDMA
 from rocketnpu.hw.rules._model import RegisterTask, Rule
-
-_METHOD_AVERAGE = 0
-_METHODS = {0: "average", 1: "max", 2: "min"}
-_WIDTH_CODE_8_BIT = 1
-_WIDTH_CODE_16_BIT = 2
-_RECIPROCAL_ONE = 0x10000
 
 _CUBES = tuple(PPU[f"DATA_CUBE_{side}_{name}"] for side in ("IN", "OUT") for name in ("WIDTH", "HEIGHT", "CHANNEL"))
 _WINDOW = (*_CUBES, PPU.POOLING_KERNEL_CFG, PPU.POOLING_PADDING_CFG)
@@ -74,7 +68,7 @@ def pool_kernel_16_has_no_padding(task: RegisterTask) -> Iterator[str]:
     """Kernel 16 (with pad 7) gave wrong results. hardware/ppu.md, Limits [silicon, one shape]."""
     for axis in ("WIDTH", "HEIGHT"):
         kernel, _, pads = _window(task, axis)
-        if kernel == 16 and pads:
+        if kernel == limits.MAX_POOL_WINDOW and pads:
             yield f"kernel {axis.lower()} {kernel} with {pads} of padding"
 
 
@@ -103,14 +97,14 @@ def pool_precisions_agree(task: RegisterTask) -> Iterator[str]:
     """
     process = task.get(PPU.DATA_FORMAT, "PROC_PRECISION")
     width = task.get(PPU_RDMA.RDMA_DATA_FORMAT, "IN_PRECISION")
-    if (process, width) not in ((INT8, _WIDTH_CODE_8_BIT), (FP16, _WIDTH_CODE_16_BIT)):
+    if (process, width) not in ((INT8, ELEMENT_8_BIT), (FP16, ELEMENT_16_BIT)):
         yield f"PROC_PRECISION {process} with IN_PRECISION {width}"
 
 
 def pool_method_is_known(task: RegisterTask) -> Iterator[str]:
     """POOLING_METHOD is 0 average, 1 max or 2 min, and PPU is fed by PPU_RDMA. hardware/ppu.md, Program [vendor]."""
     method = task.get(PPU.OPERATION_MODE_CFG, "POOLING_METHOD")
-    if method not in _METHODS:
+    if method not in (POOL_AVERAGE, POOL_MAX, POOL_MIN):
         yield f"POOLING_METHOD {method}"
     if not task.get(PPU.OPERATION_MODE_CFG, "FLYING_MODE"):
         yield "FLYING_MODE 0: no known program feeds PPU from DPU"
@@ -118,14 +112,15 @@ def pool_method_is_known(task: RegisterTask) -> Iterator[str]:
 
 def average_reciprocals_fit_the_kernel(task: RegisterTask) -> Iterator[str]:
     """An int8 average has floor(0x10000 / k) in both reciprocals. hardware/ppu.md, int8 support [silicon]."""
-    average = task.get(PPU.OPERATION_MODE_CFG, "POOLING_METHOD") == _METHOD_AVERAGE
+    average = task.get(PPU.OPERATION_MODE_CFG, "POOLING_METHOD") == POOL_AVERAGE
     if not average or task.get(PPU.DATA_FORMAT, "PROC_PRECISION") != INT8:
         return
     for axis in ("WIDTH", "HEIGHT"):
         kernel, _, _ = _window(task, axis)
         reciprocal = task.get(PPU[f"RECIP_KERNEL_{axis}"], f"RECIP_KERNEL_{axis}")
-        if reciprocal != _RECIPROCAL_ONE // kernel:
-            yield f"RECIP_KERNEL_{axis} = {reciprocal:#x}, kernel {kernel} needs {_RECIPROCAL_ONE // kernel:#x}"
+        needed = arithmetic.pool_reciprocal(kernel)
+        if reciprocal != needed:
+            yield f"RECIP_KERNEL_{axis} = {reciprocal:#x}, kernel {kernel} needs {needed:#x}"
 
 
 RULES = (
