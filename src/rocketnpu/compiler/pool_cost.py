@@ -18,21 +18,22 @@ from rocketnpu.hw.sizes import align
 
 def pool_cycles(form: Pool, tiles: Sequence[PoolTile]) -> float:
     """Cycles of all tasks of a pool; columns under two of them are read twice."""
-    output_rows = form.output_shape.height
-    pixels = (tile.rows * (tile.input_x1 - tile.input_x0) + output_rows * (tile.x1 - tile.x0) for tile in tiles)
-    return _traffic_cycles(sum(pixels), form.output_shape.channels, len(tiles))
+    out = form.output_shape
+    read = sum(tile.rows * (tile.input_x1 - tile.input_x0) for tile in tiles) * align(out.channels, ATOM_CHANNELS)
+    return cost.ddr_cycles(read + out.pixels * out.channels) + _task_cycles(len(tiles))
 
 
 def convolution_cycles(form: Convolution, tiles: Sequence[Tile]) -> float:
     """Cycles of all tasks of a convolution."""
-    return cycles(form, (tiles,)) + _traffic_cycles(0, 0, len(tiles))
+    return cycles(form, (tiles,)) + _task_cycles(len(tiles))
 
 
 def move_cycles(form: Move) -> float:
     """Cycles of a copy or a maximum."""
-    cubes = len(form.inputs) + 1
-    return _traffic_cycles(cubes * form.height * form.width, form.channels, 1)
+    pixels = form.height * form.width
+    read = len(form.inputs) * pixels * align(form.channels, ATOM_CHANNELS)
+    return cost.ddr_cycles(read + pixels * form.channels) + _task_cycles(1)
 
 
-def _traffic_cycles(pixels: int, channels: int, tasks: int) -> float:
-    return cost.ddr_cycles(pixels * align(channels, ATOM_CHANNELS) + tasks * TASK_OVERHEAD_BYTES)
+def _task_cycles(tasks: int) -> float:
+    return cost.ddr_cycles(tasks * TASK_OVERHEAD_BYTES)
