@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, exact_parts
+from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, Geometry, exact_parts
+
+
+def convolved(geometry: Geometry, weights: NDArray[np.float32], window: NDArray[np.int8]) -> NDArray[np.float32]:
+    convolution = FloatConvolution(geometry, weights)
+    convolution.window()[...] = window
+    return convolution.run()[0]
 
 
 @pytest.mark.parametrize("lanes", [16, 1024, 5000])
@@ -24,7 +31,7 @@ def test_extreme_sums_beyond_float32_are_exact_in_parts() -> None:
     window = np.full((1, 1, 2000), -127, np.int8)
     found = np.zeros(2)
     for part in exact_parts(weights, 128):
-        found += FloatConvolution((1, 1, 2000), part, (1, 1), (1, 1), depthwise=False).run(window)[0]
+        found += convolved(Geometry((1, 1, 2000), (1, 1), (1, 1), depthwise=False), part, window)[0]
     expected = window.reshape(-1).astype(np.int64) @ weights.reshape(2, -1).T
     assert np.abs(expected).max() > FLOAT32_EXACT
     np.testing.assert_array_equal(found, expected)
@@ -37,7 +44,7 @@ def test_depthwise_strides_and_dilations(stride: tuple[int, int], dilation: tupl
     rng = np.random.default_rng(0)
     weights = rng.integers(-128, 128, (1, 3, 2, 16), dtype=np.int32)
     window = rng.integers(-128, 128, (11, 12, 16), dtype=np.int8)
-    found = FloatConvolution(window.shape, weights.astype(np.float32), stride, dilation, depthwise=True).run(window)
+    found = convolved(Geometry((11, 12, 16), stride, dilation, depthwise=True), weights.astype(np.float32), window)
     height = (11 - (2 * dilation[0] + 1)) // stride[0] + 1
     width = (12 - (dilation[1] + 1)) // stride[1] + 1
     expected = np.zeros((height, width, 16), np.int64)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.cna import WEIGHT_DMA, decode_convolution
 from rocketnpu.emulator.core import Accumulator, Int8Accumulator
 from rocketnpu.emulator.core_fp16 import DepthwiseFp16, DirectFp16
@@ -53,17 +54,9 @@ class _Prepared:
         weights, bs, bn = self._raw
         assert weights is not None
         self._values, ow = task.operands(bs, bn)
-        self.accumulator = task.accumulator(weights, ow)
+        self._accumulator = task.accumulator(weights, ow)
         self._pipelines: dict[tuple[int, int], Pipeline | FloatPipeline] = {}
-        self._refined = False
-
-    def refine(self) -> None:
-        """Look for faster forms of the DPU's steps, once: for a task that has come back with the same bytes."""
-        if not self._refined:
-            for (first, last), pipeline in self._pipelines.items():
-                if isinstance(pipeline, Pipeline):
-                    pipeline.refine(last - first)
-            self._refined = True
+        self._brackets: dict[tuple[int, int], Bracket | None] = {}
 
     def matches(self, raw: list[Bytes | None], lut: LutMemory) -> bool:
         """Whether memory still holds the same bytes."""
@@ -71,20 +64,28 @@ class _Prepared:
             a is b is None or _same(a, b) for a, b in zip(self._raw, raw, strict=True)
         )
 
-    def pipeline(self, first: int, last: int) -> Pipeline | FloatPipeline:
+    def run(self, data: Bytes, tile: Tile, element: Array | None, workspace: Workspace) -> Array:
+        """Output elements [pixels, channels] of a tile; `element` is the EW operand, alike."""
+        channels = (tile.first_channel, tile.last_channel)
+        if channels not in self._pipelines:
+            self._pipelines[channels] = self._pipeline(*channels)
+        pipeline, accumulator = self._pipelines[channels], self._accumulator
+        if isinstance(pipeline, Pipeline) and isinstance(accumulator, Int8Accumulator):
+            if channels not in self._brackets:
+                self._brackets[channels] = pipeline.bracket()
+            bracket = self._brackets[channels]
+            if bracket is not None and accumulator.takes(bracket, tile):
+                sums, low, high = accumulator.run_bracket(data, tile, workspace, bracket, element)
+                pipeline.settle(sums, bracket.bias, low, high, element, workspace)
+                return low
+        return pipeline.run(accumulator.run(data, tile, workspace), element, workspace)
+
+    def _pipeline(self, first: int, last: int) -> Pipeline | FloatPipeline:
         """The DPU's steps for a range of channels."""
-        known = self._pipelines.get((first, last))
-        if known is None:
-            if self._state.value(DPU.DATA_FORMAT, "PROC_PRECISION") == INT8:
-                steps = [
-                    *truncation(self._state),
-                    *integer_steps(self._state, self._values, self._lut, slice(first, last)),
-                ]
-                known = Pipeline(steps, self.accumulator.bound, DTYPES[self._output.precision])
-            else:
-                known = FloatPipeline(self._state)
-            self._pipelines[first, last] = known
-        return known
+        if self._state.value(DPU.DATA_FORMAT, "PROC_PRECISION") != INT8:
+            return FloatPipeline(self._state)
+        steps = [*truncation(self._state), *integer_steps(self._state, self._values, self._lut, slice(first, last))]
+        return Pipeline(steps, self._accumulator.bound, DTYPES[self._output.precision])
 
 
 class ConvolutionTask:
@@ -127,27 +128,22 @@ class ConvolutionTask:
         prepared = self._prepared
         if prepared is None or not prepared.matches(raw, machine.lut):
             prepared = self._prepared = _Prepared(self, raw, machine.lut)
-        else:
-            prepared.refine()
         data = self._features.open(memory)
         element = self._reader.element if self._reader else None
         element_data = element.read(memory) if element else []
         target = memory.target(self.output.region, WDMA)
         if np.may_share_memory(data, target.array):
             data = data.copy()
-        accumulator = prepared.accumulator
 
         def work(tile: Tile, workspace: Workspace) -> None:
-            acc = accumulator.run(data, tile, workspace)
             operand: Array | None = None
             if element:
-                operand = workspace.take("element", acc.shape, DTYPES[element.precision])
-                width = self.output.width
+                first, last = tile.first_row * self.output.width, tile.last_row * self.output.width
+                shape = (last - first, tile.last_channel - tile.first_channel)
+                operand = workspace.take("element", shape, DTYPES[element.precision])
                 span = slice(tile.first_channel, tile.last_channel)
-                element.gather(
-                    element_data, tile.first_row * width, tile.last_row * width, span, operand.view(np.uint8)
-                )
-            result = prepared.pipeline(tile.first_channel, tile.last_channel).run(acc, operand, workspace)
+                element.gather(element_data, first, last, span, operand.view(np.uint8))
+            result = prepared.run(data, tile, operand, workspace)
             self.output.store(target.array, result, tile.first_row, tile.first_channel)
 
         machine.workers.run(self._tiles(machine.workers.count), work)

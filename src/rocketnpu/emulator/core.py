@@ -11,9 +11,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.cna import Convolution
 from rocketnpu.emulator.features import FeatureReader
-from rocketnpu.emulator.library import FloatConvolution, exact_parts
+from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, Geometry, exact_parts
 from rocketnpu.emulator.memory import Bytes
 from rocketnpu.emulator.tiles import Tile
 from rocketnpu.emulator.workers import Workspace
@@ -44,43 +45,68 @@ class Int8Accumulator:
         self._convolution, self._reader = convolution, reader
         used = np.flatnonzero(weights.any(axis=(0, 1, 2)))
         # Leading lanes that some weight multiplies: an image's pixels need no copies of all 16.
-        self._lanes = int(used[-1]) + 1 if used.size else 1
+        lanes = reader.whole_atoms(int(used[-1]) + 1 if used.size else 1)
         sums = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.int64)
         self.bound = int(sums.max(initial=0)) * _INT8_MAGNITUDE
-        self._parts = exact_parts(weights[..., : self._lanes], _INT8_MAGNITUDE)
+        self._lanes = lanes
+        self._parts = exact_parts(weights if convolution.depthwise else weights[..., : lanes.stop], _INT8_MAGNITUDE)
         self._ready: dict[tuple[Workspace, int, int, int], list[FloatConvolution]] = {}
+
+    def takes(self, bracket: Bracket, tile: Tile) -> bool:
+        """Whether the bracket's bias leaves the sums exact, and the tile has any: then call `run_bracket`."""
+        fits = len(self._parts) == 1 and self.bound + int(np.abs(bracket.bias).max()) <= FLOAT32_EXACT
+        return fits and not self._only_fills(tile)
+
+    def run_bracket(
+        self, data: Bytes, tile: Tile, workspace: Workspace, bracket: Bracket, element: Array | None
+    ) -> list[Array]:
+        """Accumulators plus bias, and both ends of the bracket's output, [rows*width, channels] each."""
+        (convolution,) = self._convolutions(tile, workspace, bracket)
+        self._fill(convolution, data, tile)
+        if element is not None:
+            np.copyto(convolution.element(), element)
+        return convolution.run()
 
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""
-        c = self._convolution
-        if c.depthwise and tile.first_channel >= c.lanes:
-            # Channels that only fill the last group: no input, no weights.
-            pixels = (tile.last_row - tile.first_row) * c.columns.outputs
+        if self._only_fills(tile):
+            pixels = (tile.last_row - tile.first_row) * self._convolution.columns.outputs
             return np.zeros((pixels, tile.last_channel - tile.first_channel), np.float32)
-        lanes = slice(tile.first_channel, tile.last_channel) if c.depthwise else self._reader.whole_atoms(self._lanes)
-        window = self._reader.gather(data, tile.first_row, tile.last_row, lanes, workspace)
-        if not c.depthwise:
-            window = window[..., : self._lanes]
+        total: Array | None = None
+        convolutions = self._convolutions(tile, workspace, None)
+        for convolution in convolutions:
+            self._fill(convolution, data, tile)
+            (sums,) = convolution.run()
+            if len(convolutions) == 1:
+                return sums
+            total = sums.astype(np.float64) if total is None else np.add(total, sums, out=total)
+        assert total is not None
+        return total
+
+    def _only_fills(self, tile: Tile) -> bool:
+        """Whether the channels only fill the last group of a depthwise convolution: no input, no weights."""
+        return self._convolution.depthwise and tile.first_channel >= self._convolution.lanes
+
+    def _fill(self, convolution: FloatConvolution, data: Bytes, tile: Tile) -> None:
+        lanes = slice(tile.first_channel, tile.last_channel) if self._convolution.depthwise else self._lanes
+        self._reader.gather(data, tile.first_row, tile.last_row, lanes, convolution.window())
+
+    def _convolutions(self, tile: Tile, workspace: Workspace, bracket: Bracket | None) -> list[FloatConvolution]:
+        """One for each part; a tile is always run with the same bracket, or always without."""
         key = (workspace, tile.last_row - tile.first_row, tile.first_channel, tile.last_channel)
         ready = self._ready.get(key)
         if ready is None:
-            ready = self._ready[key] = [self._prepare(window, part, tile) for part in self._parts]
-        first = ready[0].run(window)
-        if len(ready) == 1:
-            return first
-        total = first.astype(np.float64)
-        for convolution in ready[1:]:
-            total += convolution.run(window)
-        return total
+            ready = self._ready[key] = [self._prepare(part, tile, bracket) for part in self._parts]
+        return ready
 
-    def _prepare(self, window: Array, weights: NDArray[np.float32], tile: Tile) -> FloatConvolution:
+    def _prepare(self, weights: NDArray[np.float32], tile: Tile, bracket: Bracket | None) -> FloatConvolution:
         c = self._convolution
         part = weights[tile.first_channel : tile.last_channel]
-        height, width, lanes = window.shape
-        return FloatConvolution(
-            (height, width, lanes),
-            part.transpose(3, 1, 2, 0) if c.depthwise else part,
+        lanes = tile.last_channel - tile.first_channel if c.depthwise else self._lanes.stop
+        geometry = Geometry(
+            (c.rows.positions(tile.first_row, tile.last_row), c.columns.positions(0, c.columns.outputs), lanes),
             (c.rows.stride, c.columns.stride),
             (c.rows.dilation, c.columns.dilation),
-            depthwise=c.depthwise,
+            c.depthwise,
         )
+        return FloatConvolution(geometry, part.transpose(3, 1, 2, 0) if c.depthwise else part, bracket)

@@ -35,7 +35,7 @@ class DirectFp16:
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""
         lanes = self._convolution.lanes
-        window = self._reader.gather(data, tile.first_row, tile.last_row, slice(0, lanes), workspace)
+        window = self._reader.window(data, tile.first_row, tile.last_row, slice(0, lanes), workspace)
         view = patches(self._convolution, window, tile).astype(np.float64)
         taps = self._weights.shape[1] * self._weights.shape[2]
         x = view.reshape(-1, taps, lanes)
@@ -61,7 +61,7 @@ class DepthwiseFp16:
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""
         channels = slice(tile.first_channel, tile.last_channel)
-        window = self._reader.gather(data, tile.first_row, tile.last_row, channels, workspace).astype(np.float64)
+        window = self._reader.window(data, tile.first_row, tile.last_row, channels, workspace).astype(np.float64)
         rows, columns = self._convolution.rows, self._convolution.columns
         count = tile.last_row - tile.first_row
         acc = np.zeros((count, columns.outputs, channels.stop - channels.start), np.float32)

@@ -8,24 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.element_wise import ElementOp, ElementWise, OperandConverter
 from rocketnpu.emulator.faults import never_completes, unsupported
 from rocketnpu.emulator.lut import LutMemory, table_of
 from rocketnpu.emulator.memory import ATOM, Bytes, Region
 from rocketnpu.emulator.precision import DTYPES, precision
-from rocketnpu.emulator.stages import (
-    Add,
-    Clamp,
-    ElementOp,
-    ElementWise,
-    Lookup,
-    Multiply,
-    Operand,
-    OperandConverter,
-    OutputConverter,
-    Step,
-    Truncate,
-    scalar,
-)
+from rocketnpu.emulator.stages import Add, Clamp, Lookup, Multiply, Operand, OutputConverter, Step, Truncate, scalar
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.hw import codes
 from rocketnpu.hw.codes import FP16, FP32, INT8, INT16, INT32

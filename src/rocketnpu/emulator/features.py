@@ -45,32 +45,34 @@ class FeatureReader:
         atom = ATOM.itemsize // self.dtype.itemsize
         return slice(0, lanes if self._feature.dense_channels else min(-(-lanes // atom) * atom, self._lanes))
 
-    def gather(self, data: Bytes, first: int, last: int, channels: slice, workspace: Workspace) -> Array:
-        """What the output rows first..last-1 read: [positions in y, positions in x, channels], in the data's dtype.
+    def gather(self, data: Bytes, first: int, last: int, channels: slice, window: Array) -> None:
+        """Fill `window` with what the output rows first..last-1 read.
 
-        `channels` is in whole atoms unless the input is dense; those beyond the input's lanes read as 0.
+        It is [positions in y, positions in x, channels], of this reader's dtype. `channels` is in whole atoms unless
+        the input is dense; those beyond the input's lanes read as 0.
         """
         in_rows, row_places = self._rows.inside(first, last)
         in_columns, column_places = self._columns.inside(0, self._columns.outputs)
-        height = self._rows.positions(first, last)
-        width = self._columns.positions(0, self._columns.outputs)
-        count = channels.stop - channels.start
-        window: Array = workspace.take("window", (height, width, count), self.dtype)
-        present = min(max(self._lanes - channels.start, 0), count)
-        if present < count:
-            window[..., present:] = 0
-        if not (_covers(row_places, height) and _covers(column_places, width)):
+        present = min(max(self._lanes - channels.start, 0), window.shape[2])
+        window[..., present:] = 0
+        if not (_covers(row_places, window.shape[0]) and _covers(column_places, window.shape[1])):
             window[..., :present] = self._padding[channels.start : channels.start + present]
         inside = window[row_places, column_places, :present]
         if self._feature.dense_channels:
-            self._copy_pixels(data, in_rows, in_columns, inside, workspace)
+            self._copy_pixels(data, in_rows, in_columns, inside)
         else:
             atom = ATOM.itemsize // self.dtype.itemsize
             planes = data.view(ATOM)[channels.start // atom : (channels.start + present) // atom, in_rows, in_columns]
             inside.view(ATOM)[...] = planes.transpose(1, 2, 0)
+
+    def window(self, data: Bytes, first: int, last: int, channels: slice, workspace: Workspace) -> Array:
+        """The same in a buffer of the workspace."""
+        shape = (self._rows.positions(first, last), self._columns.positions(0, self._columns.outputs))
+        window: Array = workspace.take("window", (*shape, channels.stop - channels.start), self.dtype)
+        self.gather(data, first, last, channels, window)
         return window
 
-    def _copy_pixels(self, data: Bytes, rows: slice, columns: slice, inside: Array, workspace: Workspace) -> None:
+    def _copy_pixels(self, data: Bytes, rows: slice, columns: slice, inside: Array) -> None:
         dense = self._feature.dense_channels
         pixels = data.view(self.dtype).reshape(data.shape[0], -1, dense)[rows, columns]
         used = min(dense, inside.shape[2])
@@ -79,9 +81,7 @@ class FeatureReader:
             inside[..., :used] = pixels[..., :used]
             return
         for channel in range(used):
-            index: Array = workspace.take("cvt", pixels.shape[:2], np.uint8)
-            index[...] = pixels[..., channel].view(np.uint8)
-            inside[..., channel] = self._tables[channel][index]
+            inside[..., channel] = self._tables[channel][pixels[..., channel].view(np.uint8)]
 
 
 def _covers(places: slice, count: int) -> bool:

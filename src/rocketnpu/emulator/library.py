@@ -2,57 +2,66 @@
 
 Products and sums of integers are exact in float32 while no partial sum passes 2^24, in whatever order the library
 adds. Weights whose sums could are given to it in parts, each within the bound, and the results are added in float64.
+The DPU's stages may follow in the same run, as a bracket of their output (affine.py).
 Measured against matrix products of patches and shifted multiply-adds in numpy: depthwise layers ten times faster, dense
-ones as fast.
+ones as fast; and the bracket four times faster than the stages in numpy.
 """
 
 from __future__ import annotations
 
-import importlib
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.affine import Bracket
+from rocketnpu.emulator.library_model import LibraryModel
 from rocketnpu.litert.interpreter import build_interpreter
 
 Array: TypeAlias = NDArray[Any]
 
 FLOAT32_EXACT = 1 << 24
+_VALID_PADDING = 1
 
-_flatbuffers: Any = importlib.import_module("flatbuffers")
-_schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution without padding: `window_shape` is height, width, channels; stride and dilation in y and x."""
+
+    window_shape: tuple[int, int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    depthwise: bool
 
 
 class FloatConvolution:
-    """One convolution without padding on windows of one shape; not for concurrent use."""
+    """One convolution of windows of one shape; not for concurrent use."""
 
-    def __init__(
-        self,
-        window_shape: tuple[int, int, int],
-        weights: NDArray[np.float32],
-        stride: tuple[int, int],
-        dilation: tuple[int, int],
-        *,
-        depthwise: bool,
-    ) -> None:
-        """`weights` [OC, KH, KW, IC], or [1, KH, KW, C] if `depthwise`; `window_shape` is height, width, channels."""
-        model = _model((1, *window_shape), weights, stride, dilation, depthwise=depthwise)
-        self._interpreter: Any = build_interpreter(model, "fast")
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+    def __init__(self, geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | None = None) -> None:
+        """`weights` [OC, KH, KW, IC], or [1, KH, KW, C] if depthwise. With a bracket its bias is part of the sums."""
+        file = _file(geometry, weights, bracket)
+        self._interpreter: Any = build_interpreter(file, "fast")
+        self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 
-    def run(self, window: Array) -> Array:
-        """Accumulators [pixels, channels] of `window` [height, width, channels], any integer dtype.
+    def window(self) -> NDArray[np.int8]:
+        """The library's own memory for the input, [height, width, channels]: fill it, drop it, run."""
+        return self._interpreter.tensor(self._inputs[0])()[0]
 
-        The result is the library's own memory: drop it before the next run.
+    def element(self) -> NDArray[np.int8]:
+        """The same for the second tensor of a bracket, [pixels, channels]."""
+        view: Array = self._interpreter.tensor(self._inputs[1])()
+        return view.reshape(-1, view.shape[-1])
+
+    def run(self) -> list[Array]:
+        """Sums, float32 [pixels, channels]; then the ends of the bracket, int8 alike.
+
+        They are the library's own memory: drop them before the next run.
         """
-        view: Array = self._interpreter.tensor(self._input)()
-        np.copyto(view[0], window)
-        del view
         self._interpreter.invoke()
-        result: Array = self._interpreter.tensor(self._output)()
-        return result.reshape(-1, result.shape[-1])
+        views = [self._interpreter.tensor(index)() for index in self._outputs]
+        return [view.reshape(-1, view.shape[-1]) for view in views]
 
 
 def exact_parts(weights: NDArray[np.int32], magnitude: int) -> list[NDArray[np.float32]]:
@@ -70,55 +79,48 @@ def exact_parts(weights: NDArray[np.int32], magnitude: int) -> list[NDArray[np.f
     return [np.where(part == number, weights, 0).astype(np.float32) for number in range(int(part.max()) + 1)]
 
 
-def _model(
-    shape: tuple[int, ...],
-    weights: NDArray[np.float32],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    *,
-    depthwise: bool,
-) -> bytes:
-    """A TFLite file of one CONV_2D or DEPTHWISE_CONV_2D with VALID padding and a bias of zeros."""
-    channels = weights.shape[3] if depthwise else weights.shape[0]
-    reach = [(size - 1) * step + 1 for size, step in zip(weights.shape[1:3], dilation, strict=True)]
-    out = [(size - last) // step + 1 for size, last, step in zip(shape[1:3], reach, stride, strict=True)]
-    model = _schema.ModelT()
-    model.version = 3
-    model.buffers = [_schema.BufferT()]
-    graph = _schema.SubGraphT()
-    tensors: list[Any] = []
-    for dims, data in (
-        (shape, None),
-        (weights.shape, weights),
-        ((channels,), np.zeros(channels, np.float32)),
-        ((1, *out, channels), None),
-    ):
-        tensor = _schema.TensorT()
-        tensor.shape, tensor.type, tensor.name = np.array(dims, np.int32), _schema.TensorType.FLOAT32, b"t"
-        if data is not None:
-            buffer = _schema.BufferT()
-            buffer.data = np.ascontiguousarray(data, np.float32).reshape(-1).view(np.uint8)
-            tensor.buffer = len(model.buffers)
-            model.buffers.append(buffer)
-        tensors.append(tensor)
-    graph.tensors = tensors
-    operator = _schema.OperatorT()
-    operator.inputs, operator.outputs = np.array([0, 1, 2], np.int32), np.array([3], np.int32)
-    kind = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
-    options = getattr(_schema, kind + "T")()
-    options.padding = _schema.Padding.VALID
-    options.strideH, options.strideW = stride
-    options.dilationHFactor, options.dilationWFactor = dilation
-    if depthwise:
-        options.depthMultiplier = 1
-    operator.builtinOptionsType, operator.builtinOptions = getattr(_schema.BuiltinOptions, kind), options
-    graph.operators, graph.inputs, graph.outputs = [operator], np.array([0], np.int32), np.array([3], np.int32)
-    model.subgraphs = [graph]
-    code = _schema.OperatorCodeT()
-    builtin = _schema.BuiltinOperator
-    code.builtinCode = builtin.DEPTHWISE_CONV_2D if depthwise else builtin.CONV_2D
-    code.deprecatedBuiltinCode, code.version = code.builtinCode, 1
-    model.operatorCodes = [code]
-    builder = _flatbuffers.Builder(weights.nbytes + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+def _file(geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | None) -> bytes:
+    """A TFLite file: the window made float, a convolution with VALID padding, and the bracket's two ends."""
+    model = LibraryModel()
+    window = model.tensor((1, *geometry.window_shape), np.int8)
+    channels = weights.shape[3] if geometry.depthwise else weights.shape[0]
+    reach = [(size - 1) * step + 1 for size, step in zip(weights.shape[1:3], geometry.dilation, strict=True)]
+    sizes = zip(geometry.window_shape[:2], reach, geometry.stride, strict=True)
+    shape = (1, *((size - last) // step + 1 for size, last, step in sizes), channels)
+    bias = np.broadcast_to(0 if bracket is None else bracket.bias, channels)
+    sums = model.operator(
+        "DEPTHWISE_CONV_2D" if geometry.depthwise else "CONV_2D",
+        [_as_float(model, window), model.constant(weights), model.constant(bias)],
+        shape,
+        options="DepthwiseConv2DOptions" if geometry.depthwise else "Conv2DOptions",
+        settings={
+            "padding": _VALID_PADDING,
+            "strideH": geometry.stride[0],
+            "strideW": geometry.stride[1],
+            "dilationHFactor": geometry.dilation[0],
+            "dilationWFactor": geometry.dilation[1],
+            **({"depthMultiplier": 1} if geometry.depthwise else {}),
+        },
+    )
+    if bracket is None:
+        return model.file([window], [sums])
+    inputs = [window]
+    t = model.operator("MUL", [sums, model.constant(bracket.slope)], options="MulOptions")
+    if bracket.weight is not None:
+        inputs.append(model.tensor(shape, np.int8))
+        addend = model.operator(
+            "MUL", [_as_float(model, inputs[1]), model.constant(bracket.weight)], options="MulOptions"
+        )
+        t = model.operator("ADD", [t, addend], options="AddOptions")
+    for kind, limit in (("MAXIMUM", bracket.floor), ("MINIMUM", bracket.ceiling)):
+        if limit is not None:
+            t = model.operator(kind, [t, model.constant(limit)], options="MaximumMinimumOptions")
+    ends: list[int] = []
+    for offset in (bracket.least, bracket.most):
+        end = model.operator("ADD", [t, model.constant(offset)], options="AddOptions")
+        ends.append(model.operator("QUANTIZE", [end], dtype=np.int8, options="QuantizeOptions"))
+    return model.file(inputs, [sums, *ends])
+
+
+def _as_float(model: LibraryModel, tensor: int) -> int:
+    return model.operator("DEQUANTIZE", [tensor], options="DequantizeOptions")

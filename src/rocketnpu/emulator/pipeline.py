@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.emulator.stages import Block, Line, Step
-from rocketnpu.emulator.staircase import Staircase, fit_staircase
+from rocketnpu.emulator.affine import Affine, Bracket, bracket, identity
+from rocketnpu.emulator.element_wise import ElementWise
+from rocketnpu.emulator.stages import Add, Block, Clamp, Integers, Step
 from rocketnpu.emulator.workers import Workspace, pixels_per_row
 from rocketnpu.errors import DeviceError
 
@@ -18,6 +19,7 @@ Array: TypeAlias = NDArray[Any]
 _FLOAT64_EXACT = 1 << 52
 """A float64 holds one bit more, which rounding needs: it adds a half."""
 _BYTE_MAGNITUDE = 1 << 7
+_WORD_BYTES = 8
 _INT64_EXACT = 1 << 62
 """What the formulas of hw.arithmetic take."""
 
@@ -38,33 +40,69 @@ class Pipeline:
             raise DeviceError(f"the DPU's scales and offsets make values of {largest.bit_length()} bits: not modelled")
         self.fits_float64 = largest < _FLOAT64_EXACT
         self._bound = self._steps[0][1] if self._steps else magnitude
-        self._staircase: Staircase | None = None
-
-    def refine(self, channels: int) -> None:
-        """Look for a faster form that gives the same bytes; worth it for a task that runs again and again."""
-        if not self.fits_float64 or self._dtype != np.int8:
-            return
-        line: Line | None = np.ones(channels), np.zeros(channels)
-        for step, _ in self._steps:
-            line = line and step.line(*line)
-        if line is not None:
-            self._staircase = fit_staircase(self._output, *line, self._bound)
-
-    def _output(self, accumulators: Array) -> Array:
-        out = np.empty(accumulators.shape, self._dtype)
-        self._fast(accumulators, None, out, Workspace())
-        return out
 
     def run(self, values: Array, operand: Array | None, workspace: Workspace) -> Array:
         """Output elements [pixels, channels] of `values` and the EW operand, both [pixels, channels]."""
         out: Array = workspace.take("out", values.shape, self._dtype)
-        if self._staircase is not None:
-            self._staircase.run(values, out, workspace)
-        elif self.fits_float64:
+        if self.fits_float64:
             self._fast(values, operand, out, workspace)
         else:
             self.exact(values, operand, out)
         return out
+
+    def bracket(self) -> Bracket | None:
+        """What a library may compute instead of the steps, if `settle` has the last word; None if it can't."""
+        if self._dtype != np.int8:
+            return None
+        v: Affine | None = identity()
+        # The steps keep order, so that what the ends become is where clamps hold the output.
+        ends: list[Integers] = [np.full(1, -self._bound), np.full(1, self._bound)]
+        element_magnitude, clamped = None, False
+        for step, magnitude in self._steps:
+            if isinstance(step, ElementWise) and step.constant is None:
+                if clamped:
+                    return None
+                element_magnitude = step.operand_magnitude
+                ends = [np.full(1, -step.bounds(magnitude)[1]), np.full(1, step.bounds(magnitude)[1])]
+            else:
+                ends = [step.exact(end, None) for end in ends]
+            clamped = clamped or isinstance(step, Clamp)
+            v = step.affine(v, magnitude)
+            if v is None:
+                return None
+        limits = (np.minimum(*ends), np.maximum(*ends)) if clamped else None
+        return bracket(v, limits, element_magnitude)
+
+    def settle(
+        self, sums: Array, bias: Integers, low: Array, high: Array, operand: Array | None, workspace: Workspace
+    ) -> None:
+        """Make `low` the exact output where it differs from `high`, the other end of a bracket.
+
+        `sums` are accumulators plus `bias`. All but `bias` are [pixels, channels] and contiguous.
+        """
+        doubtful = _different(low.reshape(-1), high.reshape(-1))
+        if not doubtful.size:
+            return
+        channels = doubtful % low.shape[1]
+        v: Array = sums.reshape(-1)[doubtful].astype(np.float64)
+        remaining = self._steps[1:]
+        if not self._starts_with(bias):
+            v -= bias[channels] if bias.size > 1 else bias
+            remaining = self._steps
+        o = None if operand is None else operand.reshape(-1)[doubtful]
+        steps = [(step.of_channels(channels), magnitude) for step, magnitude in remaining]
+        if self.fits_float64:
+            block = Block(v, None if o is None else o.astype(np.float64), 1, workspace)
+            for step, magnitude in steps:
+                step.fast(block, magnitude)
+        else:
+            v = _exact(steps, v, o)
+        low.reshape(-1)[doubtful] = v
+
+    def _starts_with(self, bias: Integers) -> bool:
+        """Whether the first step does nothing but add the bias of a bracket."""
+        first = self._steps[0][0] if self._steps else None
+        return isinstance(first, Add) and first.operand.values is bias
 
     def byte_table(self) -> bytes | None:
         """The output byte of every input byte, from 0 to 255; None unless int8 becomes int8.
@@ -78,11 +116,7 @@ class Pipeline:
 
     def exact(self, values: Array, operand: Array | None, out: Array) -> None:
         """The reference: every step on int64."""
-        v = values.astype(np.int64)
-        o = None if operand is None else operand.astype(np.int64)
-        for step, _ in self._steps:
-            v = step.exact(v, o)
-        np.copyto(out, v, casting="unsafe")
+        np.copyto(out, _exact(self._steps, values, operand), casting="unsafe")
 
     def _fast(self, values: Array, operand: Array | None, out: Array, workspace: Workspace) -> None:
         pixels, channels = values.shape
@@ -98,3 +132,20 @@ class Pipeline:
         for step, magnitude in self._steps:
             step.fast(block, magnitude)
         np.copyto(out.reshape(shape), v, casting="unsafe")
+
+
+def _different(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.intp]:
+    """Indices where two rows of bytes differ, few as a rule; whole words are compared first."""
+    if a.size % _WORD_BYTES:
+        return np.flatnonzero(a != b)
+    words = np.flatnonzero(a.view(np.uint64) != b.view(np.uint64))
+    nearby = (words[:, None] * _WORD_BYTES + np.arange(_WORD_BYTES)).reshape(-1)
+    return nearby[a[nearby] != b[nearby]]
+
+
+def _exact(steps: Sequence[tuple[Step, int]], values: Array, operand: Array | None) -> Integers:
+    v = values.astype(np.int64)
+    o = None if operand is None else operand.astype(np.int64)
+    for step, _ in steps:
+        v = step.exact(v, o)
+    return v

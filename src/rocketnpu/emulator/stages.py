@@ -7,21 +7,22 @@ of what it computes, so that the pipeline can choose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.emulator.affine import Affine
 from rocketnpu.emulator.workers import Workspace
 from rocketnpu.hw import arithmetic
 
 Array: TypeAlias = NDArray[Any]
 Integers: TypeAlias = NDArray[np.int64]
 
-_INT32_MAX = (1 << 31) - 1
-_INT32_MIN = -(1 << 31)
+INT32_MAX = (1 << 31) - 1
+INT32_MIN = -(1 << 31)
 
 
 class Operand:
@@ -31,10 +32,14 @@ class Operand:
         self.values = values
         self._rows: dict[tuple[int, int], Array] = {}
 
-    @property
+    @cached_property
     def magnitude(self) -> int:
         """Largest absolute value."""
         return max(abs(int(self.values.max())), abs(int(self.values.min())))
+
+    def of_channels(self, channels: Integers) -> Operand:
+        """One number for each of a row of elements, of these channels; `values` must have more than one."""
+        return Operand(self.values[channels])
 
     def row(self, pixels: int, shift: int = 0) -> Array:
         """values * 2^-shift for `pixels` pixels in a row."""
@@ -64,10 +69,6 @@ class Block:
         return self.workspace.take(name, self.v.shape, dtype)
 
 
-Line: TypeAlias = tuple[Array, Array]
-"""Slope and offset, float64 [1] or [channels] each."""
-
-
 class Step(Protocol):
     """One arithmetic step."""
 
@@ -80,11 +81,15 @@ class Step(Protocol):
         ...
 
     def exact(self, v: Integers, operand: Integers | None) -> Integers:
-        """The same on int64 [pixels, channels]."""
+        """The same on int64 [pixels, channels] or [elements]."""
         ...
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
-        """What becomes of slope*acc + offset but for rounding and clamps; None from a step that may not keep order."""
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:
+        """The same on a multiply-add of at most `magnitude`, but for clamps; None from a step that is none."""
+        ...
+
+    def of_channels(self, channels: Integers) -> Step:
+        """The same for a row of elements, of these channels."""
         ...
 
 
@@ -107,9 +112,13 @@ class Add:
         """See Step."""
         return v + self.operand.values
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:  # noqa: ARG002
         """See Step."""
-        return slope, offset + self.operand.values
+        return v.plus(self.operand.values)
+
+    def of_channels(self, channels: Integers) -> Add:
+        """See Step."""
+        return replace(self, operand=self.operand.of_channels(channels)) if self.operand.values.size > 1 else self
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class Multiply:
     def bounds(self, magnitude: int) -> tuple[int, int]:
         """See Step."""
         product = magnitude * self.operand.magnitude
-        result = min(self._result(magnitude), _INT32_MAX + 1)
+        result = min(self._result(magnitude), INT32_MAX + 1)
         return product, max(result, magnitude) if self.prelu else result
 
     def fast(self, block: Block, magnitude: int) -> None:
@@ -152,18 +161,23 @@ class Multiply:
         formula = arithmetic.prelu_multiply if self.prelu else arithmetic.multiply_shift
         return formula(v, self.operand.values, self.shift_positive, self.shift_negative)
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:
         """See Step."""
-        if self.prelu or self.shift_positive != self.shift_negative or (self.operand.values <= 0).any():
+        if self.prelu or self.shift_positive != self.shift_negative:
             return None
         factor = np.ldexp(self.operand.values.astype(np.float64), -self.shift_positive)
-        return slope * factor, offset * factor
+        product = v.times(factor, rounds=self.shift_positive > 0)
+        return product.saturated(INT32_MAX) if self._result(magnitude) > INT32_MAX else product
+
+    def of_channels(self, channels: Integers) -> Multiply:
+        """See Step."""
+        return replace(self, operand=self.operand.of_channels(channels)) if self.operand.values.size > 1 else self
 
 
 def saturate(v: Array, magnitude: int) -> None:
     """Clamp float64 `v`, whose elements are at most `magnitude`, to int32 in place."""
-    if magnitude > _INT32_MAX:
-        np.clip(v, _INT32_MIN, _INT32_MAX, out=v)
+    if magnitude > INT32_MAX:
+        np.clip(v, INT32_MIN, INT32_MAX, out=v)
 
 
 @dataclass(frozen=True)
@@ -186,9 +200,13 @@ class Clamp:
         """See Step."""
         return arithmetic.relu(v) if self.ceiling is None else arithmetic.relux(v, self.ceiling)
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:  # noqa: ARG002
         """See Step."""
-        return slope, offset
+        return v
+
+    def of_channels(self, channels: Integers) -> Clamp:  # noqa: ARG002
+        """See Step."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -217,128 +235,13 @@ class Truncate:
             return (v + (1 << self.shift >> 1)) >> self.shift
         return arithmetic.round_half_even(v, self.shift)
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:  # noqa: ARG002
         """See Step."""
-        return np.ldexp(slope, -self.shift), np.ldexp(offset, -self.shift)
+        return v.times(np.ldexp(np.ones(1), -self.shift), rounds=True)
 
-
-class ElementOp(Enum):
-    """What EW does with its operand."""
-
-    ADD = "add"
-    MINUS = "minus"
-    MUL = "mul"
-    MAX = "max"
-    MIN = "min"
-
-
-_UFUNCS: dict[ElementOp, np.ufunc] = {
-    ElementOp.ADD: np.add,
-    ElementOp.MINUS: np.subtract,
-    ElementOp.MUL: np.multiply,
-    ElementOp.MAX: np.maximum,
-    ElementOp.MIN: np.minimum,
-}
-
-
-@dataclass(frozen=True)
-class OperandConverter:
-    """The EW operand's way in: rne((e + offset)*scale, shift), or multiplied first (hardware/dpu.md, EW stage)."""
-
-    offset: int
-    scale: int
-    shift: int
-    add_first: bool
-    ties_away: bool
-
-    def convert(self, e: Integers) -> Integers:
-        """The converted operand, int64."""
-        rounding = arithmetic.round_half_away if self.ties_away else arithmetic.round_half_even
-        if self.add_first:
-            return rounding((e + self.offset) * self.scale, self.shift)
-        return rounding(e * self.scale, self.shift) + self.offset
-
-
-@dataclass(frozen=True)
-class ElementWise:
-    """sat32(v op o), o the converted element of a second tensor, or a constant when `constant` is given.
-
-    `narrow` elements are the low 16 bits of what is read.
-    """
-
-    operation: ElementOp
-    converter: OperandConverter | None
-    operand_magnitude: int
-    constant: int | None = None
-    narrow: bool = False
-
-    def _converted_magnitude(self) -> tuple[int, int]:
-        size = self.operand_magnitude if self.constant is None else abs(self.constant)
-        if self.converter is None:
-            return size, size
-        c = self.converter
-        product = (size + abs(c.offset) if c.add_first else size) * abs(c.scale)
-        return product, (product >> c.shift) + 1 + (0 if c.add_first else abs(c.offset))
-
-    def bounds(self, magnitude: int) -> tuple[int, int]:
+    def of_channels(self, channels: Integers) -> Truncate:  # noqa: ARG002
         """See Step."""
-        inner, _ = self._converted_magnitude()
-        result = self._result(magnitude)
-        return max(inner, result), min(result, _INT32_MAX + 1)
-
-    def _result(self, magnitude: int) -> int:
-        """Largest result before saturation."""
-        _, operand = self._converted_magnitude()
-        if self.operation is ElementOp.MUL:
-            return magnitude * operand
-        return magnitude + operand if self.operation in (ElementOp.ADD, ElementOp.MINUS) else max(magnitude, operand)
-
-    def fast(self, block: Block, magnitude: int) -> None:
-        """See Step."""
-        v = block.v
-        ufunc = _UFUNCS[self.operation]
-        if self.constant is not None:
-            ufunc(v, float(self._constant()), out=v)
-        else:
-            ufunc(v, self._convert(block), out=v)
-        saturate(v, self._result(magnitude))
-
-    def _constant(self) -> int:
-        value = np.array([self.constant], np.int64)
-        return int((value if self.converter is None else self.converter.convert(value))[0])
-
-    def _convert(self, block: Block) -> Array:
-        assert block.operand is not None
-        o = block.operand
-        if self.narrow:
-            o[...] = o.astype(np.int64).astype(np.int16)
-        c = self.converter
-        if c is None:
-            return o
-        if c.add_first:
-            np.add(o, c.offset, out=o)
-        np.multiply(o, np.ldexp(float(c.scale), -c.shift), out=o)
-        if c.ties_away:
-            round_half_away(o, block.scratch("product"))
-        else:
-            np.rint(o, out=o)
-        if not c.add_first:
-            np.add(o, c.offset, out=o)
-        return o
-
-    def exact(self, v: Integers, operand: Integers | None) -> Integers:
-        """See Step."""
-        if self.constant is not None:
-            o = np.array(self._constant(), np.int64)
-        else:
-            assert operand is not None
-            o = operand.astype(np.int16).astype(np.int64) if self.narrow else operand
-            o = o if self.converter is None else self.converter.convert(o)
-        return arithmetic.saturate(_UFUNCS[self.operation](v, o), 32)
-
-    def line(self, slope: Array, offset: Array) -> Line | None:  # noqa: ARG002
-        """See Step."""
-        return None
+        return self
 
 
 def round_half_away(v: Array, half: Array) -> None:
@@ -368,9 +271,13 @@ class Lookup:
         """See Step."""
         return arithmetic.look_up(v, self.table)
 
-    def line(self, slope: Array, offset: Array) -> Line | None:  # noqa: ARG002
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:  # noqa: ARG002
         """See Step."""
         return None
+
+    def of_channels(self, channels: Integers) -> Lookup:  # noqa: ARG002
+        """See Step."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -408,9 +315,16 @@ class OutputConverter:
             v, self.scale, self.shift, self.offset, ties_away=self.ties_away, bits=self.bits
         )
 
-    def line(self, slope: Array, offset: Array) -> Line | None:
+    def affine(self, v: Affine, magnitude: int) -> Affine | None:  # noqa: ARG002
         """See Step."""
-        if self.scale <= 0:
-            return None
-        factor = np.ldexp(float(self.scale), -self.shift)
-        return slope * factor, offset * factor + self.offset
+        half = 1 << (self.bits - 1)
+        side = 1 if self.offset <= -half else -1 if self.offset >= half - 1 else 0
+        if v.rounded and self.scale == 1 and self.shift and self.ties_away and side:
+            # What is not saturated lies on one side of zero, so that all halves go the same way.
+            return v.halved(self.shift, side).plus(np.full(1, self.offset))
+        factor = np.ldexp(np.full(1, float(self.scale)), -self.shift)
+        return v.times(factor, rounds=self.shift > 0).plus(np.full(1, self.offset))
+
+    def of_channels(self, channels: Integers) -> OutputConverter:  # noqa: ARG002
+        """See Step."""
+        return self
