@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.detector import SIZE, crops, network, picture
+from benchmarks.published import Arrays, decibels, onnx_outputs, tflite_outputs
 from numpy.typing import NDArray
 from PIL import Image
 
 import rocketnpu as rn
-from quantize.models import SIZE, crops, network, picture
-from quantize.published import Arrays, decibels, onnx_outputs, tflite_outputs
 from rocketnpu import litert, ort
 from rocketnpu.frontends import load_model
 from rocketnpu.quantizer.tflite_repair import repair

@@ -13,6 +13,9 @@ from rocketnpu.frontends.onnx_library import library
 from rocketnpu.quantizer.equalize import factors
 from rocketnpu.quantizer.ranges import Range
 
+HOMOGENEOUS = frozenset({"LeakyRelu", "PRelu", "Relu"})
+"""Operators that give c times as much, channel by channel, for c times as large a first operand (c > 0)."""
+
 
 def equalize(data: bytes, ranges: Mapping[str, Range]) -> tuple[bytes, dict[str, Range]]:
     """The same function in other weights, and the ranges of its tensors; `data` is a repaired file."""
@@ -38,13 +41,13 @@ def equalize(data: bytes, ranges: Mapping[str, Range]) -> tuple[bytes, dict[str,
 
 
 def _path(makers: Mapping[str, Any], name: str) -> list[str] | None:
-    """The tensors from a convolution's input back to the result of another, through a Relu or nothing."""
+    """The tensors from a convolution's input back to the result of another, through operators of HOMOGENEOUS."""
     path: list[str] = []
     while name in makers:
         path.append(name)
         if makers[name].op_type == "Conv":
             return path
-        if makers[name].op_type != "Relu":
+        if makers[name].op_type not in HOMOGENEOUS:
             return None
         name = makers[name].input[0]
     return None

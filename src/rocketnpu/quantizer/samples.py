@@ -107,6 +107,8 @@ def _from_path(tensors: Sequence[Tensor], path: Path, rule: PictureRule) -> Samp
         if rule != PictureRule():
             raise ModelError(f"{path}: mean, std and fit are for pictures; the arrays of a .npz are taken as they are")
         return _stacked(tensors, _read_npz(tensors, path), str(path))
+    if not path.exists():
+        raise ModelError(f"can't read {path}: no such file or folder")
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,62 @@ class TfliteModel:
             return None
         return np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
 
-    def set_constant(self, name: str, values: NDArray[np.float32]) -> None:
-        """Make a tensor a float32 constant."""
+    def set_constant(self, name: str, values: NDArray[Any]) -> None:
+        """Make a tensor a constant without a grid, float32 unless `set_bytes` says more."""
         tensor = self.tensor(name)
         tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
         tensor.buffer = len(self._model.buffers)
         self._model.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
+
+    def set_grid(self, name: str, scale: float, zero_point: int) -> None:
+        """Make a tensor int8 with one scale."""
+        tensor = self.tensor(name)
+        tensor.type = schema.TensorType.INT8
+        tensor.quantization = schema.QuantizationParametersT(
+            scale=np.array([scale], np.float32), zeroPoint=np.array([zero_point], np.int64)
+        )
+
+    def grid(self, name: str) -> tuple[float, int] | None:
+        """Scale and zero point of an int8 tensor with one scale; None for other tensors."""
+        tensor = self.tensor(name)
+        if tensor.type != schema.TensorType.INT8 or tensor.quantization is None or len(tensor.quantization.scale) != 1:
+            return None
+        return float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+
+    def set_bytes(self, name: str, values: NDArray[np.int8], scale: float) -> None:
+        """Make a tensor an int8 constant with one scale and the zero point 0."""
+        self.set_constant(name, values)
+        self.set_grid(name, scale, 0)
+
+    def add_copy(self, name: str, new: str) -> None:
+        """Add a tensor `new` that is like the tensor `name`, but that nothing uses yet."""
+        self.places[new] = len(self.names)
+        self.names.append(new)
+        tensor = copy(self.tensor(name))
+        tensor.name = new.encode()
+        self._graph.tensors.append(tensor)
+
+    def dequantize(self, source: str, result: str) -> None:
+        """Add a DEQUANTIZE behind the operator that makes `source`."""
+        made = next(place for place, operator in enumerate(self.operators) if source in self.outputs(operator))
+        operator = schema.OperatorT(
+            inputs=np.array([self.places[source]], np.int32), outputs=np.array([self.places[result]], np.int32)
+        )
+        self.set_kind(operator, "DEQUANTIZE", "DequantizeOptions", schema.DequantizeOptionsT())
+        self.operators.insert(made + 1, operator)
+
+    def unused(self, name: str) -> str:
+        """`name`, or something like it if a tensor has it already."""
+        while name in self.places:
+            name += "#"
+        return name
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a tensor another name, which no tensor has."""
+        self.tensor(old).name = new.encode()
+        place = self.places.pop(old)
+        self.names[place] = new
+        self.places[new] = place
 
     def set_kind(self, operator: Any, kind: str, options: str, values: Any) -> None:
         """Make an operator one of another kind, with options of a table's name and the table itself."""

@@ -4,14 +4,17 @@
 2. Inputs and outputs stay float32: one QUANTIZE after each input, one DEQUANTIZE before each output.
 3. Operators that only move elements between the last computed tensors and the outputs stay float as well: so heads that
    end in one tensor each keep a grid of their own, and the NPU's last task is the last that computes.
+4. What the quantizer does not know, but the NPU does, comes after it (tflite_rest.py).
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from rocketnpu.litert.interpreter import without_chatter
 from rocketnpu.quantizer.borders import moves_to_outputs
 from rocketnpu.quantizer.ranges import Range
 from rocketnpu.quantizer.tflite_model import TfliteModel
+from rocketnpu.quantizer.tflite_rest import quantize_rest
 
 MOVES = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE"})
 """Operators of rule 3."""
@@ -39,15 +43,25 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
     """
     module, recipes = _library("quantizer"), _library("recipe")
     graph = load_tflite(data, "the model")
-    with refusal_is_model_error("LiteRT's quantizer refuses the model"), without_chatter(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of LiteRT, on tensors that the quantizer asks it to keep
+    with refusal_is_model_error("LiteRT's quantizer refuses the model"), _quiet():
         quantizer = module.Quantizer(data, recipes.static_wi8_ai8())
         for border in ("INPUT", "OUTPUT"):
             quantizer.update_quantization_recipe(".*", border, algorithm_key="no_quantize")
         for move in moves_to_outputs(graph, MOVES):
             quantizer.update_quantization_recipe(f"^{re.escape(move.name)};?$", "*", algorithm_key="no_quantize")
         result = quantizer.quantize(_statistics(graph, ranges), enable_progress_bar=False, enable_progress_report=False)
-        return TfliteModel(bytes(result.quantized_model)).build()
+        model = TfliteModel(bytes(result.quantized_model))
+    _restore_names(model, graph.outputs)
+    quantize_rest(model, ranges, QUANTIZED)
+    return model.build()
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without the quantizer's own progress bars, LiteRT's lines, and its warnings on what the quantizer asks of it."""
+    with without_chatter(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _library(module: str) -> Any:
@@ -56,6 +70,15 @@ def _library(module: str) -> Any:
     except ImportError as error:
         hint = "install it with: pip install 'rocketnpu[quantize]'"
         raise Error(f"quantizing TFLite models needs the package ai-edge-quantizer; {hint}") from error
+
+
+def _restore_names(model: TfliteModel, outputs: Sequence[str]) -> None:
+    """Let float outputs have their names again, where the quantizer has left them to int8 tensors."""
+    for found, name in zip(model.results, outputs, strict=True):
+        if found != name and name in model.places:
+            model.rename(name, model.unused(name + QUANTIZED))
+        if found != name and found in model.places:
+            model.rename(found, name)
 
 
 def _statistics(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
