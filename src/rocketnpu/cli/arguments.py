@@ -1,26 +1,16 @@
-"""The argument parser of the command line, and the values that several commands take."""
+"""Arguments that several commands take."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from pathlib import Path
-from typing import NoReturn
 
-from rocketnpu.cli.terminal import plain
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, Normalization
 
 MODEL_ENDINGS = (".tflite", ".onnx", ".rknn")
 """Names of model files, which only `quantize` writes."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with the error and where to find help on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {plain(message)} (see {self.prog} --help)\n")
 
 
 def seed(text: str) -> int:

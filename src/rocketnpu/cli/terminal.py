@@ -1,10 +1,9 @@
-"""What the commands print: tables, text of foreign files made harmless, progress, JSON."""
+"""What the commands print: tables, progress, JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,23 +13,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from rocketnpu.cli.text import plain, silence
+
 LONGEST_NAME = 32
 """Longer names lose their beginning in tables; --json has them whole."""
 
 PIPE_WIDTH = 1000
 """Columns for a table that goes to a file or a pipe: enough for any name to stay whole."""
-
-
-def plain(text: str) -> str:
-    """`text` on one line and without control characters: a file's names must not steer the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def silence() -> None:
-    """Send standard output nowhere: its reader has gone (`| head`), but the command's exit code still counts."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 class _Output(Console):
