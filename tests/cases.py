@@ -1,6 +1,6 @@
 """What hypothesis draws for a test of one operator: grids, values, and how many cases.
 
-`pytest --hypothesis-profile=search tests/operators` draws other cases each time, and 40 times as many.
+`pytest --hypothesis-profile=search tests/operators` draws other cases each time, and 20 times as many.
 """
 
 from __future__ import annotations

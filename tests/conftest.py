@@ -10,7 +10,7 @@ from hypothesis import settings
 
 # The same cases every time, however busy the machine is; `--hypothesis-profile=search` looks for new ones, and longer.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.register_profile("search", deadline=None, max_examples=4000)
+settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 
 

@@ -164,16 +164,14 @@ class ModelBuilder:
 
     def add(self, a: str, b: str, activation: str = "NONE", output: Grid | None = None, name: str = "") -> str:
         """ADD of two tensors that broadcast."""
-        shape = np.broadcast_shapes(self.tensors[a].shape, self.tensors[b].shape)
-        options = schema.AddOptionsT(fusedActivationFunction=_activation(activation))
-        return self._layer("ADD", "AddOptions", options, [a, b], shape, activation, output, name)
+        return self.elementwise("ADD", a, b, activation, output, name)
 
     def elementwise(
         self, kind: str, a: str, b: str, activation: str = "NONE", output: Grid | None = None, name: str = ""
     ) -> str:
-        """SUB or MUL of two tensors that broadcast."""
+        """ADD, SUB or MUL of two tensors that broadcast."""
         shape = np.broadcast_shapes(self.tensors[a].shape, self.tensors[b].shape)
-        table = {"SUB": "SubOptions", "MUL": "MulOptions"}[kind]
+        table = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}[kind]
         options = getattr(schema, f"{table}T")(fusedActivationFunction=_activation(activation))
         return self._layer(kind, table, options, [a, b], shape, activation, output, name)
 
