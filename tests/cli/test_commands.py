@@ -261,3 +261,38 @@ def test_ctrl_c_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(cli.devices, "execute", interrupt)
     assert main(["devices"]) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_program_is_compiled_for_a_target(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "model.rnpu"
+    for target in ("any", "rocket", "rknpu"):
+        assert main(["compile", str(model), "-o", str(output), "--target", target, "--optimize", "0"]) == 0
+        assert rn.load(output).target == target
+        capsys.readouterr()
+        assert main(["inspect", str(output)]) == 0
+        assert f"for {'either driver' if target == 'any' else target}" in capsys.readouterr().out.splitlines()[0]
+    assert "cores=2" in fails_with(capsys, "compile", model, "-o", output, "--target", "rocket", "--cores", 2)
+    assert "invalid choice: 'tpu'" in fails_with(capsys, "compile", model, "-o", output, "--target", "tpu")
+
+
+def test_options_of_the_compiler_are_for_models(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.rnpu"
+    rn.compile(model).save(output)
+    for option in (["--target", "any"], ["--optimize", "1"], ["--experimental"]):
+        for command in ("run", "bench"):
+            error = fails_with(capsys, command, output, *option)
+            assert f"{option[0]} is for a model" in error
+            assert "compiled already" in error
+    assert "--optimize is for a model" in fails_with(
+        capsys, "verify", output, "--reference", "x.npz", "--optimize", "1"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_a_model_is_compiled_with_the_options(command: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--target", "rknpu", "--optimize", "0", "--experimental"]
+    options += ["--inputs", "1"] if command == "verify" else ["--random", "1"]
+    assert main([command, str(model), *options]) == 0
+    capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,10 @@ def test_programs_for_rocket_have_no_task_of_the_pooling_unit_alone(target: Any,
     }
     data = model.build(y[kind]())
     assert pools(rn.compile(data, target=target)) == 0
-    assert pools(rn.compile(data, target="rknpu")) == 1
+    program = rn.compile(data, target="rknpu")
+    assert pools(program) == 1
+    assert lint(view(program)) == []
+    assert [item.rule for item in lint(view(replace(program, target=target)))] == ["the_driver_sees_the_end"]
 
 
 def test_what_follows_a_pool_in_one_submission_reads_its_result() -> None:

@@ -263,8 +263,18 @@ def test_pools_of_our_programs_run_on_rknpu_and_not_on_rocket(cores: int) -> Non
             for number, inputs in enumerate(case.inputs):
                 case.check(session.run(inputs), number)
         assert kernel.messages == []
-    with VirtualKernel("rocket") as kernel, pytest.raises(rn.DeviceError, match="a program for rknpu, this is rocket"):
+    with VirtualKernel("rocket") as kernel, pytest.raises(rn.DeviceError, match="runs on the pooling unit alone"):
         rn.Session(case.program, device=open_board(kernel))
+
+
+def test_rocket_runs_programs_for_several_cores_on_one_for_each_frame(kernel: VirtualKernel) -> None:
+    """Lists for one core are part of every program; those for more are rknpu's."""
+    model = ModelBuilder(seed=5)
+    case = Case.of(rn.compile(model.build(model.conv2d(model.input((1, 40, 40, 32)), 96)), cores=3))
+    assert any(len(part) == 3 for step in case.program.steps for part in getattr(step, "tasks", {})[3])
+    with rn.Session(case.program, device=open_board(kernel)) as session:
+        for number, frame in enumerate([session.submit(inputs) for inputs in case.inputs]):
+            case.check(frame.wait(30), number)
 
 
 def test_one_frame_on_several_cores_is_refused_by_rocket(case: Case) -> None:

@@ -87,3 +87,10 @@ def test_an_address_outside_its_tensor_is_refused(vendor: dict[str, bytes]) -> N
     moved = moved.replace(command, struct.pack("<Q", regcmd.write(CNA.FEATURE_DATA_ADDR, 0x8000)))
     with pytest.raises(ModelError, match="addresses byte 32768 of tensor 'x', which has 32768"):
         load_rknn(moved, "a")
+
+
+@pytest.mark.parametrize(("name", "target"), [("a_layer", "any"), ("a2_channel", "any"), ("b_layer", "rknpu")])
+def test_a_program_with_pools_alone_is_for_rknpu(
+    name: str, target: str, vendor: dict[str, bytes]
+) -> None:
+    assert load_rknn(vendor[name], name).target == target

@@ -30,7 +30,7 @@ from rocketnpu.inspect import (
     view,
 )
 from rocketnpu.inspect.document import differences, findings, overview, task_listing
-from rocketnpu.program.model import Cube, NpuStep, Step, TensorEntry
+from rocketnpu.program.model import ANY, Cube, NpuStep, Step, TensorEntry
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -124,11 +124,12 @@ def _number(value: int | None) -> str:
 
 def _print_overview(program: ProgramView) -> None:
     names = Names(program.program, LONGEST_NAME)
+    drivers = "either driver" if program.program.target == ANY else program.program.target
     rows: list[tuple[object, ...]] = [
         (item.name, item.size_bytes, "given" if item.data is not None else "undefined at the start")
         for item in program.program.segments
     ]
-    print_table(("segment", "bytes>", "content"), rows, title=program.program.name)
+    print_table(("segment", "bytes>", "content"), rows, title=f"{program.program.name}, for {drivers}")
     rows = [_tensor_row(tensor, names) for tensor in program.program.tensors]
     if rows:
         print_table(("tensor", "shape", "dtype", "place"), rows)

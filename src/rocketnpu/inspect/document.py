@@ -36,6 +36,7 @@ def overview(view: ProgramView) -> Document:
             }
             for tensor in program.tensors
         ],
+        "target": program.target,
         "inputs": list(program.inputs),
         "outputs": list(program.outputs),
         "steps": [_step(step) for step in program.steps],

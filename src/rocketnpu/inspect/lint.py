@@ -11,7 +11,8 @@ from rocketnpu.inspect.findings import Finding, finding
 from rocketnpu.inspect.memory import TaskMemory, program_memory
 from rocketnpu.inspect.overlaps import overlaps
 from rocketnpu.inspect.view import Place, ProgramView, TaskView
-from rocketnpu.program.model import COMMANDS, NpuStep
+from rocketnpu.program.model import COMMANDS, RKNPU, NpuStep
+from rocketnpu.program.target import unseen_by_rocket
 
 
 def lint(program: ProgramView) -> list[Finding]:
@@ -23,6 +24,7 @@ def lint(program: ProgramView) -> list[Finding]:
     found = [item for memory in memories for item in _task_findings(program, memory)]
     if not program.is_bare:
         found += _chain_findings(program)
+        found += _target_findings(program)
         found += overlaps(program.program, memories)
     return list(dict.fromkeys(found))
 
@@ -74,6 +76,15 @@ def _chain_findings(program: ProgramView) -> Iterator[Finding]:
         if isinstance(step, NpuStep):
             for core in (core for segments in step.tasks.values() for cores in segments for core in cores):
                 yield from _chain(program, core)
+
+
+def _target_findings(program: ProgramView) -> Iterator[Finding]:
+    """The driver that the program is for sees the end of each of its tasks (hardware/regcmd.md, What completes a
+    task)."""
+    if program.program.target != RKNPU:
+        for index in unseen_by_rocket(program.program):
+            text = f"a program for {program.program.target} has a task of the pooling unit alone"
+            yield finding(program.tasks[index], "the_driver_sees_the_end", text, "hang")
 
 
 def _chain(program: ProgramView, core: Sequence[int]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from rocketnpu.hw import regcmd
 from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, register_of
 from rocketnpu.program.model import (
     COMMANDS,
+    RKNPU,
     NpuStep,
     OperatorEntry,
     Program,
@@ -20,6 +22,7 @@ from rocketnpu.program.model import (
     Task,
     TensorEntry,
 )
+from rocketnpu.program.target import unseen_by_rocket
 from rocketnpu.rknn.container import (
     CORE_LISTS,
     Container,
@@ -50,8 +53,9 @@ def load_rknn(data: bytes, name: str) -> Program:
     """The program in a vendor container (.rknn), for 1, 2 and 3 cores.
 
     Every node that has tasks is a step. Nodes run one after the other on any number of cores, which is the order of
-    the task table (hardware/regcmd.md, Chaining): trailers may lead elsewhere after a node's last task. Raises
-    ModelError for malformed files and for everything outside the observed format.
+    the task table (hardware/regcmd.md, Chaining): trailers may lead elsewhere after a node's last task. A
+    program without tasks of the pooling unit alone fits either driver. Raises ModelError for malformed files and for
+    everything outside the observed format.
     """
     container = parse_container(data)
     words = np.frombuffer(container.commands, "<u8")
@@ -59,7 +63,7 @@ def load_rknn(data: bytes, name: str) -> Program:
     padded = container.commands.ljust(align(len(container.commands), ALIGNMENT_BYTES), b"\0")
     lists = _node_tasks(container)
     entries, steps = _steps(container, places, lists)
-    return Program(
+    program = Program(
         name,
         (Segment(COMMANDS, len(padded), padded), *segments),
         _relocations(container, words, places),
@@ -69,6 +73,8 @@ def load_rknn(data: bytes, name: str) -> Program:
         _names(container, container.inputs, entries),
         _names(container, container.outputs, entries),
     )
+    only_rknpu = next(unseen_by_rocket(program), None) is not None
+    return replace(program, target=RKNPU) if only_rknpu else program
 
 
 def _written_tensors(container: Container, words: regcmd.Words) -> set[str]:

@@ -14,7 +14,7 @@ from rocketnpu.errors import DeviceError
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
-from rocketnpu.program.model import ANY, Program
+from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.runtime.adapt import self_contained
 from rocketnpu.runtime.device import Buffer, Device, Launch, Part, Timing
 from rocketnpu.runtime.node import Node
@@ -64,12 +64,16 @@ class KernelDevice(Device, Generic[Prepared]):
 
     def adapt(self, program: Program) -> Program:
         """See Device: incremental lists become full ones."""
-        if program.target not in (ANY, self.name):
+        if not self._takes(program.target):
             raise DeviceError(
                 f"{self.node}: {program.name} is a program for {program.target}, this is {self.name}: compile the "
                 f"model with target={self.name!r}, or {ANY!r} for both"
             )
         return self_contained(program)
+
+    def _takes(self, target: Target) -> bool:
+        """Whether a program for this driver, by its name, or for any runs here."""
+        return target in (ANY, self.name)
 
     def allocate(self, size_bytes: int) -> Buffer:
         """See Device."""

@@ -15,8 +15,8 @@ from typing import Any
 from rocketnpu.errors import DeviceError, DeviceTimeout
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.regcmd import TRAILER_ENTRIES
-from rocketnpu.hw.registers import PC
-from rocketnpu.program.model import NpuStep, Program
+from rocketnpu.program.model import Program, Target
+from rocketnpu.program.target import unseen_by_rocket
 from rocketnpu.runtime.device import Buffer, Device, Memory, Timing
 from rocketnpu.runtime.kernel import Kernel
 from rocketnpu.runtime.kernel_device import NANOSECONDS, KernelDevice, Parts, describe_launches
@@ -31,9 +31,6 @@ QUICK_NS = WATCHDOG_NS // 4
 
 WAIT_SECONDS = 10.0
 """Longer than any job: the watchdog ends each after 0.5 s, and those of other processes may run before ours."""
-
-DPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(DPU_0=1, DPU_1=1)
-"""The only interrupts that the driver takes for a task's completion (hardware/regcmd.md, What completes a task)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +93,17 @@ class RocketDevice(KernelDevice[_Job]):
 
     def adapt(self, program: Program) -> Program:
         """See Device: tasks are kicked one by one, and only those that end with a DPU interrupt are seen to end."""
-        adapted = super().adapt(program)
-        steps = (step for step in program.steps if isinstance(step, NpuStep))
-        on_one_core = (task for step in steps for part in step.tasks.get(1, ()) for core in part for task in core)
-        for task in (program.tasks[number] for number in on_one_core):
-            if not task.interrupt_mask & DPU_INTERRUPTS and not self._accepts_pools:
-                raise DeviceError(
-                    f"{self.node}: task {task.name} runs on the pooling unit alone, whose end the rocket driver does "
-                    "not see: it would take the watchdog's 500 ms; use a kernel that is patched for it and "
-                    "RocketDevice(accepts_pools=True), or the emulator"
-                )
-        return adapted
+        unseen = next(unseen_by_rocket(program), None)
+        if unseen is not None and not self._accepts_pools:
+            raise DeviceError(
+                f"{self.node}: task {program.tasks[unseen].name} runs on the pooling unit alone, whose end the rocket "
+                "driver does not see: it would take the watchdog's 500 ms; compile the model with target='rocket', use "
+                "the emulator, or a kernel that is patched for it and RocketDevice(accepts_pools=True)"
+            )
+        return super().adapt(program)
+
+    def _takes(self, target: Target) -> bool:
+        return super()._takes(target) or self._accepts_pools
 
     def release(self, buffer: Buffer) -> None:
         """See Device; waits for a job that an earlier wait gave up on, and raises DeviceTimeout as that did."""
