@@ -290,6 +290,18 @@ def test_options_of_the_compiler_are_for_models(
     )
 
 
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_one_inference_on_several_cores(
+    command: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["--random", "1"] if command == "run" else ["--frames", "1"]
+    assert main([command, str(model), "--cores", "3", *rest]) == 0
+    capsys.readouterr()
+    output = tmp_path / "model.rnpu"
+    rn.compile(model).save(output)
+    assert "compile it with cores=2" in fails_with(capsys, command, output, "--cores", 2, *rest)
+
+
 @pytest.mark.parametrize("command", ["run", "verify"])
 def test_a_model_is_compiled_with_the_options(command: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--target", "rknpu", "--optimize", "0", "--experimental"]

@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import Progress
 
 from rocketnpu.cli.arguments import add_json, add_model, positive
-from rocketnpu.cli.compiler import add_compile_options, load_for_device
+from rocketnpu.cli.compiler import add_compile_options, add_cores, load_for_device
 from rocketnpu.cli.terminal import print_json, print_line, print_table, progress
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.runtime.session import MOST_FRAMES, Frame, Inputs, Session
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--device", default="auto", help="auto (default), emulator, rocket or rknpu")
     parser.add_argument("--frames", type=positive, default=20, metavar="N", help="frames to measure (default: 20)")
+    add_cores(parser)
     add_compile_options(parser, "the device's")
     add_json(parser)
 
@@ -42,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
     inputs = random_inputs(program, 1)[0]
     device = TimedDevice(open_device(arguments.device, program))
     try:
-        with Session(program, device) as session, progress() as bar:
+        with Session(program, device, cores=arguments.cores) as session, progress() as bar:
             session.run(inputs)  # first use of each part: caches, interpreters, prepared submissions
             latencies = _latencies(session, device, inputs, arguments.frames, bar)
             frames_per_second = _throughput(session, inputs, arguments.frames, bar)

@@ -10,13 +10,15 @@ from rocketnpu.cli.arguments import add_model, check_output
 from rocketnpu.cli.compiler import add_compile_options, compile_options
 from rocketnpu.cli.steps import print_steps
 from rocketnpu.cli.terminal import print_line
+from rocketnpu.hw.limits import CORES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser, ".tflite or .onnx")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rnpu", help="where the program goes")
-    parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
+    cores_help = "task lists for up to that many cores for one inference (default: 1)"
+    parser.add_argument("--cores", type=int, choices=range(1, CORES + 1), default=1, help=cores_help)
     add_compile_options(parser, "any, which runs through either")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rocketnpu.compiler.options import LEVELS
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
+from rocketnpu.hw.limits import CORES
 from rocketnpu.program.model import TARGETS, Program
 from rocketnpu.runtime.devices import find_device, target_of
 from rocketnpu.runtime.load import is_compiled, load_program
@@ -26,6 +27,12 @@ def add_compile_options(parser: argparse.ArgumentParser, default_target: str) ->
     group.add_argument("--experimental", action="store_const", const=True, help=experimental_help)
 
 
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    """--cores of one inference."""
+    cores_help = "cores of one inference; a program that is compiled already must have lists for them (default: 1)"
+    parser.add_argument("--cores", type=int, choices=range(1, CORES + 1), default=1, help=cores_help)
+
+
 def compile_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Those that are given, as arguments of `rocketnpu.compile`."""
     given = {name: getattr(arguments, name) for name in _NAMES}
@@ -33,7 +40,7 @@ def compile_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_for_device(arguments: argparse.Namespace) -> Program:
-    """The program of `arguments.model`, compiled for `arguments.device` if it is a model.
+    """The program of `arguments.model`, compiled for `arguments.device` and `arguments.cores` if it is a model.
 
     Raises ModelError for options of the compiler with a program that is compiled already.
     """
@@ -41,4 +48,4 @@ def load_for_device(arguments: argparse.Namespace) -> Program:
     if options and is_compiled(read_file(arguments.model)):
         raise ModelError(f"--{next(iter(options))} is for a model; {arguments.model} is compiled already")
     options.setdefault("target", target_of(find_device(arguments.device).name))
-    return load_program(arguments.model, **options)
+    return load_program(arguments.model, cores=arguments.cores, **options)

@@ -13,7 +13,7 @@ from pathlib import Path
 import rocketnpu as rn
 from rocketnpu.cli import steps
 from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, check_output, positive, seed
-from rocketnpu.cli.compiler import add_compile_options, load_for_device
+from rocketnpu.cli.compiler import add_compile_options, add_cores, load_for_device
 from rocketnpu.cli.inputs import read_inputs, read_picture
 from rocketnpu.cli.replay import run_record
 from rocketnpu.cli.results import describe, print_results, read_labels, to_json, write_npz
@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="best scores to show (default: 5)")
     replay_help = "MODEL is a record of jobs: run them again on the emulator and compare"
     parser.add_argument("--replay", action="store_true", help=replay_help)
+    add_cores(parser)
     add_compile_options(parser, "the device's")
     add_json(parser)
     add_image(parser)
@@ -52,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
         check_output(arguments.output, arguments.model, ".npz")
     check_image(arguments)
     labels = read_labels(arguments.labels)
-    with rn.Session(load_for_device(arguments), device=arguments.device) as session:
+    with rn.Session(load_for_device(arguments), device=arguments.device, cores=arguments.cores) as session:
         given = read_inputs(session.inputs, arguments.input)
         given |= read_picture(session.inputs, given, arguments)
         missing = [tensor for tensor in session.inputs if tensor.name not in given]
