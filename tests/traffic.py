@@ -18,8 +18,8 @@ from rocketnpu.hw.rules import RegisterTask, Violation, check, task_of
 from rocketnpu.program.model import COMMANDS, CpuStep, NpuStep, Program, Task, TensorEntry
 
 ATOM = 16
-LANES_16_BIT = 8
-"""Channels of an atom whose elements a task takes for 16 bits."""
+LANES = {0: 16, 1: 8, 4: 4}
+"""Channels of an atom by precision: int8, int16, int32."""
 PAGE = 4096
 FIRST_BASE = 0x40000000
 IMAGE_FORMAT_BASE = 7
@@ -168,7 +168,7 @@ def reads(task: RegisterTask) -> Iterator[Atoms]:
         return  # What a load of the lookup table reads has no meaning: it writes the same bytes back.
     width = task.get(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, "WIDTH") + 1
     height = task.get(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, "HEIGHT") + 1
-    lanes = LANES_16_BIT if task.get(DPU_RDMA.RDMA_FEATURE_MODE_CFG, "IN_PRECISION") else ATOM
+    lanes = LANES[task.get(DPU_RDMA.RDMA_FEATURE_MODE_CFG, "IN_PRECISION")]
     planes = (task.get(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, "CHANNEL") + 1) // lanes
     first = width * height + task.word(DPU_RDMA.RDMA_SURF_NOTCH) // ATOM
     second = task.get(DPU_RDMA.RDMA_EW_SURF_STRIDE, "EW_SURF_STRIDE")
@@ -205,7 +205,8 @@ def writes_of(task: RegisterTask) -> Atoms:
             columns,
         )
     width = task.get(DPU.WDMA_SIZE_1, "WIDTH_WDMA") + 1
-    lanes = LANES_16_BIT if task.get(DPU.DATA_FORMAT, "IN_PRECISION") else ATOM
+    # Nearest upsampling takes int8 for int16 on its way in (hardware/layouts.md).
+    lanes = LANES[task.get(DPU.DATA_FORMAT, "OUT_PRECISION") or task.get(DPU.DATA_FORMAT, "IN_PRECISION")]
     planes = (task.get(DPU.WDMA_SIZE_0, "CHANNEL_WDMA") + 1) // lanes
     per_pass = task.get(DPU.BS_OW_CFG, "SIZE_E_0") + 1
     step = task.get(DPU.DST_SURF_STRIDE, "DST_SURF_STRIDE")

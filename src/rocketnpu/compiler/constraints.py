@@ -161,19 +161,6 @@ def has_clamp_activation(_graph: Graph, op: Operator) -> bool:
     return not isinstance(options, with_activation) or options.activation in known
 
 
-def has_legal_kernel(graph: Graph, op: Operator) -> bool:
-    """the kernel is at most 31 x 31"""
-    found = operands(graph, op).weights
-    assert found is not None
-    return max(found.shape[1:3]) <= limits.MAX_KERNEL
-
-
-def has_legal_dilation(_graph: Graph, op: Operator) -> bool:
-    """the dilation is at most 32"""
-    options = op.options
-    return not isinstance(options, ConvOptions) or max(options.dilation_h, options.dilation_w) <= limits.MAX_DILATION
-
-
 def has_variable_operand(graph: Graph, op: Operator) -> bool:
     """at most one operand is a constant"""
     return any(graph.tensors[name].data is None for name in op.inputs[:2] if name is not None)
@@ -246,19 +233,14 @@ def reduces_height_and_width(graph: Graph, op: Operator) -> bool:
 
 
 def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
-    """each row of weights takes one pixel's channels, or one image of at most 31 x 31 pixels"""
+    """each row of weights takes one pixel's channels, or one image"""
     found = operands(graph, op)
     assert found.weights is not None
     inner, shape = found.weights.shape[1], found.data.shape
     if found.data.layout == "NHWC" and shape[-1:] == (inner,):
         return True
     cube = cube_shape(found.data)
-    return (
-        len(shape) == 4
-        and shape[0] == 1
-        and cube.pixels * cube.channels == inner
-        and max(cube.height, cube.width) <= limits.MAX_KERNEL
-    )
+    return len(shape) == 4 and shape[0] == 1 and cube.pixels * cube.channels == inner
 
 
 def has_constant_shape(graph: Graph, op: Operator) -> bool:
@@ -297,8 +279,6 @@ _CONVOLUTION: tuple[Predicate, ...] = (
     has_symmetric_int8_weights,
     has_int32_bias,
     has_clamp_activation,
-    has_legal_kernel,
-    has_legal_dilation,
 )
 
 CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
@@ -333,7 +313,6 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             has_symmetric_int8_weights,
             has_int32_bias,
             has_clamp_activation,
-            has_legal_kernel,
         ),
         "RESIZE_NEAREST_NEIGHBOR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, repeats_pixels),
         "RESIZE_BILINEAR": (*_IMAGE, has_equal_grid, interpolates_whole_steps, has_few_phases, steps_evenly),

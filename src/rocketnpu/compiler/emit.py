@@ -20,6 +20,7 @@ from rocketnpu.compiler.emit_lookup import emit_lookup, emit_table_load
 from rocketnpu.compiler.emit_move import emit_move
 from rocketnpu.compiler.emit_pool import emit_pool
 from rocketnpu.compiler.emit_upsample import emit_upsample
+from rocketnpu.compiler.emit_wide_sum import emit_wide_sum
 from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
 from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.place import (
@@ -33,6 +34,7 @@ from rocketnpu.compiler.place import (
     PlannedRescale,
     PlannedTableLoad,
     PlannedUpsample,
+    PlannedWideSum,
 )
 from rocketnpu.compiler.split import split_over_cores
 from rocketnpu.compiler.steps import StepPlan, storage
@@ -178,6 +180,8 @@ def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool)
         case PlannedElementwise(form, values):
             second = places[form.second] if form.second is not None else pool.add(_packed(form))
             return [emit_elementwise(form, values, places[form.first], second, places[form.output])]
+        case PlannedWideSum(form):
+            return [emit_wide_sum(form, places[form.first], places[form.second], places[form.output])]
         case PlannedRescale(form, values):
             return [emit_copy(form, values, places[form.input], places[form.output])]
         case PlannedTableLoad(form):

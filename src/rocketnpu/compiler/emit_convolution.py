@@ -5,7 +5,8 @@ scalar operand, ties-away rounding in OUT_CVT and dilation were measured one by 
 operand and a shift is what the vendor's programs have before lookup tables; that it rounds like BS is documented, not
 measured. The BN offset before a clamp (only RELU_N1_TO_1 needs it) stands on the register description alone. Slopes of
 negative values are the vendor's PReLU, as hardware/dpu.md, BN stage, describes its programs; none is at hand. BN
-multipliers by channel are read as those slopes are; they multiply positive values too.
+multipliers by channel are read as those slopes are; they multiply positive values too. int32 output was measured on
+silicon, with raw accumulators; that BS and BN scale them before is the stages' order, not a measurement.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from rocketnpu.hw.sizes import align
 
 CVT_SCALE_BYPASSED = 1
 BIAS_BYTES = 4
+INT32_BYTES = 4
 MULTIPLIER_BYTES = 2
 
 
@@ -167,7 +169,7 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
 
 def _set_core(task: TaskRegisters, conv: Convolution, tile: Tile) -> None:
     window = tile.window
-    task.set(CORE.MISC_CFG, DW_EN=int(conv.depthwise), QD_EN=1)
+    task.set(CORE.MISC_CFG, DW_EN=int(conv.depthwise), QD_EN=int(conv.fraction_bits is None))
     task.set(CORE.DATAOUT_SIZE_0, DATAOUT_HEIGHT=window.y1 - window.y0 - 1, DATAOUT_WIDTH=window.x1 - window.x0 - 1)
     task.set(CORE.DATAOUT_SIZE_1, DATAOUT_CHANNEL=aligned_channels(conv, tile) - 1)
 
@@ -176,9 +178,10 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     shape, window = conv.output_shape, tile.window
     width, height = window.x1 - window.x0, window.y1 - window.y0
     channels = aligned_channels(conv, tile)
-    first_plane = (conv.first_output_channel + tile.c0) // ATOM_CHANNELS
+    wide = conv.fraction_bits is not None
+    first_plane = (conv.first_output_channel + tile.c0) * (INT32_BYTES if wide else 1) // ATOM_CHANNELS
     # Output planes per pass minus one: 64 channels for depthwise, 32 for direct (hardware/dpu.md, Output writer).
-    size_e = 3 if conv.depthwise else 1
+    size_e = 7 if wide else 3 if conv.depthwise else 1
     task.set(
         DPU.FEATURE_MODE_CFG,
         BURST_LEN=codes.BURST_16,
@@ -186,7 +189,12 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
         OUTPUT_MODE=codes.OUTPUT_TO_MEMORY,
     )
     shift_negative = values.shift + values.slope_shift
-    task.set(DPU.DATA_FORMAT, BS_MUL_SHIFT_VALUE_NEG=shift_negative, BN_MUL_SHIFT_VALUE_NEG=values.bn_shift)
+    task.set(
+        DPU.DATA_FORMAT,
+        OUT_PRECISION=codes.INT32 if wide else codes.INT8,
+        BS_MUL_SHIFT_VALUE_NEG=shift_negative,
+        BN_MUL_SHIFT_VALUE_NEG=values.bn_shift,
+    )
     start = first_plane * shape.pixels + window.y0 * shape.width + window.x0
     task.point(DPU.DST_BASE_ADDR, output + start * ATOM_BYTES)
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
@@ -200,7 +208,12 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     else:
         task.set(DPU.BS_MUL_CFG, BS_MUL_OPERAND=int(values.multipliers[0]), BS_MUL_SHIFT_VALUE=values.shift)
         task.set(DPU.BS_OW_OP, OW_OP=-int(conv.weight_zero_points[0]))
-    task.set(DPU.BS_OW_CFG, SIZE_E_2=size_e, SIZE_E_1=size_e, SIZE_E_0=size_e, OW_SRC=int(values.per_channel))
+    sizes = {f"SIZE_E_{index}": size_e for index in range(3)}
+    if wide:
+        # CPEND makes every value of an int32 output wrong (hardware/convolution.md, Must not emit).
+        task.set(DPU.BS_OW_CFG, **sizes, OD_BYPASS=1)
+    else:
+        task.set(DPU.BS_OW_CFG, **sizes, OW_SRC=int(values.per_channel))
     task.set(DPU.WDMA_SIZE_0, CHANNEL_WDMA=channels - 1)
     task.set(DPU.WDMA_SIZE_1, HEIGHT_WDMA=height - 1, WIDTH_WDMA=width - 1)
     _set_bn(task, values)

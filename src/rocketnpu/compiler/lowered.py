@@ -113,6 +113,8 @@ class Convolution:
     (LEAKY_RELU, PRELU), and take the place of bounds. `image_input` says that the input is dense pixels of 1 to 4
     channels, rows a whole number of 16 pixels apart, and not a feature cube. `residual` is a tensor of the output's
     shape that the task adds to the result (fuse_residual.py); the other fields are those of the convolution alone.
+    `fraction_bits`, in a piece of a larger sum (lower/pieces.py), says that the output is int32 in units of
+    2^-fraction_bits steps, without zero point or bounds; output_shape then counts bytes as channels.
     """
 
     input: str
@@ -141,6 +143,7 @@ class Convolution:
     image_input: bool = False
     slopes: NDArray[np.float64] | None = None
     residual: str | None = None
+    fraction_bits: int | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -225,6 +228,26 @@ class Elementwise:
     def output_shape(self) -> CubeShape:
         """Shape of the result."""
         return self.shape
+
+
+@dataclass(frozen=True)
+class WideSum:
+    """The saturated sum of two int32 cubes; `output_shape` counts their bytes as channels."""
+
+    first: str
+    second: str
+    output: str
+    output_shape: CubeShape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors read."""
+        return (self.first, self.second)
+
+    @property
+    def input_shape(self) -> CubeShape:
+        """Shape of both operands."""
+        return self.output_shape
 
 
 @dataclass(frozen=True)
@@ -420,4 +443,6 @@ class Part:
         return (self.input,)
 
 
-Lowered: TypeAlias = Convolution | Elementwise | Rescale | TableLoad | Lookup | Alias | Move | Pool | Upsample | Part
+Lowered: TypeAlias = (
+    Convolution | Elementwise | WideSum | Rescale | TableLoad | Lookup | Alias | Move | Pool | Upsample | Part
+)

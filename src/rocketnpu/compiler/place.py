@@ -22,6 +22,7 @@ from rocketnpu.compiler.lowered import (
     Rescale,
     TableLoad,
     Upsample,
+    WideSum,
 )
 from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.pad_fold import pad_folds
@@ -49,6 +50,13 @@ class PlannedElementwise:
 
     form: Elementwise
     values: ElementwiseValues
+
+
+@dataclass(frozen=True)
+class PlannedWideSum:
+    """A sum in 32 bits, which needs no arithmetic."""
+
+    form: WideSum
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class PlannedAlias:
 Planned: TypeAlias = (
     PlannedConvolution
     | PlannedElementwise
+    | PlannedWideSum
     | PlannedRescale
     | PlannedTableLoad
     | PlannedLookup
@@ -210,6 +219,8 @@ def plan(form: Lowered, options: Options) -> Planned:
             return PlannedConvolution(form, requantize(form), tile(form, options.optimize))
         case Elementwise():
             return PlannedElementwise(form, requantize_elementwise(form))
+        case WideSum():
+            return PlannedWideSum(form)
         case Rescale():
             return PlannedRescale(form, requantize_copy(form))
         case TableLoad():

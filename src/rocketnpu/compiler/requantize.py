@@ -26,7 +26,7 @@ import numpy as np
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Convolution, Rounding
-from rocketnpu.compiler.requantize_channels import requantize_channels
+from rocketnpu.compiler.requantize_channels import requantize_channels, requantize_piece
 from rocketnpu.compiler.requantize_values import (
     INT32_MAX,
     MULTIPLIER_BITS,
@@ -44,6 +44,8 @@ from rocketnpu.hw.arithmetic import output_convert
 
 def requantize(conv: Convolution) -> Requantization:
     """Choose the recipe for `conv` and return its register values; ConstraintError if none is accurate enough."""
+    if conv.fraction_bits is not None:
+        return _within_32_bits(requantize_piece(conv))
     uniform = float(np.ptp(conv.gains)) == 0.0
     needs_offset_clamp = (conv.low > -128 or conv.high < 127) and conv.low != conv.output_zero_point
     if conv.slopes is not None:
@@ -53,9 +55,13 @@ def requantize(conv: Convolution) -> Requantization:
     else:
         result = requantize_channels(conv, offset_clamp=needs_offset_clamp)
     result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
-    if np.any(np.abs(result.alu) > INT32_MAX):
+    return _with_clamp(conv, _within_32_bits(result), needs_offset_clamp)
+
+
+def _within_32_bits(values: Requantization) -> Requantization:
+    if np.any(np.abs(values.alu) > INT32_MAX):
         raise ConstraintError("the bias with the input zero point folded in fits 32 bits")
-    return _with_clamp(conv, result, needs_offset_clamp)
+    return values
 
 
 def _sloped(conv: Convolution) -> Requantization:

@@ -113,27 +113,73 @@ def _rounded_twice(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _C
 
 def _in_pairs(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
     """Rule 2."""
+    out_shift = min(FINEST_SHIFT, finest_pairs(gains))
+    pairs = pairs_of(gains, out_shift, reach)
+    # A gain below one unit has no pair, and an infinite error: its channel is off by all it reaches.
+    errors = np.minimum(reach * pairs.relative_errors, reach) + pairs.roundings
+    return _Channels(pairs.first, pairs.second, pairs.shift, out_shift, errors, np.zeros_like(errors))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """C[c] * B[c] / 2^shift near gains times 2^bits: float64 (OC,) each, how far they are, and BS's rounding in
+    steps."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    shift: int
+    relative_errors: NDArray[np.float64]
+    roundings: NDArray[np.float64]
+
+
+def finest_pairs(gains: NDArray[np.float64]) -> int:
+    """The most bits of a step for which `pairs_of` finds pairs."""
+    return MULTIPLIER_BITS + PAIR_BITS.start - math.frexp(float(gains.max()))[1]
+
+
+def pairs_of(gains: NDArray[np.float64], bits: int, reach: NDArray[np.float64] | float = OUTPUT_SPAN) -> Pairs:
+    """The best pairs for values of up to `reach` steps, in units of 2^-bits steps."""
     top = math.frexp(float(gains.max()))[1]
-    out_shift = min(FINEST_SHIFT, MULTIPLIER_BITS + PAIR_BITS.start - top)
     second = np.arange(1.0, 1 << PAIR_BITS[-1])
-    rounding = 0.5 * np.ldexp(second, -out_shift)
-    best: _Channels | None = None
-    for bits in PAIR_BITS:
-        shift = MULTIPLIER_BITS + bits - top - out_shift
-        exact = np.ldexp(gains, out_shift + shift)[:, None] / second
+    rounding = 0.5 * np.ldexp(second, -bits)
+    rows, reaches = np.arange(gains.size), np.broadcast_to(reach, gains.shape)
+    best: Pairs | None = None
+    least = math.inf
+    for size in PAIR_BITS:
+        shift = MULTIPLIER_BITS + size - top - bits
+        exact = np.ldexp(gains, bits + shift)[:, None] / second
         first = np.rint(exact)
         legal = (first >= 1) & (first <= MULTIPLIER_MAX)
-        errors = np.where(legal, reach[:, None] * np.abs(first / exact - 1) + rounding, np.inf)
+        relative = np.where(legal, np.abs(first / exact - 1), np.inf)
+        errors = np.minimum(reaches[:, None] * relative, reaches[:, None]) + rounding
         chosen = errors.argmin(axis=1)
-        rows = np.arange(gains.size)
-        least = errors[rows, chosen]
-        # What is below one unit for every B takes 1, for `_with_coarse` to better.
-        least = np.where(np.isinf(least), reach, least)
-        if best is None or least.mean() < best.errors.mean():
-            picked = np.maximum(first[rows, chosen], 1)
-            best = _Channels(picked, second[chosen], shift, out_shift, least, np.zeros_like(least))
+        mean = float(errors[rows, chosen].mean())
+        if mean < least:
+            picked = np.clip(first[rows, chosen], 1, MULTIPLIER_MAX)
+            best, least = Pairs(picked, second[chosen], shift, relative[rows, chosen], rounding[chosen]), mean
     assert best is not None
     return best
+
+
+def requantize_piece(conv: Convolution) -> Requantization:
+    """Register values of a convolution with int32 output (lower/pieces.py): rule 2, without OUT_CVT."""
+    assert conv.fraction_bits is not None
+    pairs = pairs_of(conv.gains, conv.fraction_bits)
+    if not 0 <= pairs.shift <= SHIFT_MAX:
+        raise gain_does_not_fit(float(conv.gains.max()))
+    return Requantization(
+        weights=conv.weights,
+        alu=input_folded(conv),
+        multipliers=pairs.first.astype(np.int64),
+        shift=pairs.shift,
+        out_scale=1,
+        out_shift=0,
+        ties_away=False,
+        out_offset=0,
+        per_channel=True,
+        residue=0.0,
+        bn_multipliers=pairs.second.astype(np.int64),
+    )
 
 
 def _multiplied_once(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:

@@ -82,6 +82,16 @@ def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
     return best
 
 
+def fits(conv: Convolution) -> bool:
+    """Whether kernel, dilation and channels fit their fields, and one output pixel's window and kernels the CBUF."""
+    within_fields = (
+        max(conv.kernel_h, conv.kernel_w) <= limits.MAX_KERNEL
+        and max(conv.dilation_h, conv.dilation_w) <= limits.MAX_DILATION
+        and stored_input_channels(conv, limits.DEPTHWISE_GROUP) <= limits.MAX_CONV_CHANNELS
+    )
+    return within_fields and next(_splits(conv), None) is not None
+
+
 def stored_input_channels(conv: Convolution, channels: int) -> int:
     """Input channels a task reads, in whole atoms: its own channels for depthwise, else all of them."""
     return align(channels if conv.depthwise else conv.input_channels, ATOM_CHANNELS)

@@ -13,6 +13,8 @@ CORES = 3
 
 MAX_CONV_INPUT = 2047
 """CNA input width and height of one task, in pixels (11-bit, raw)."""
+MAX_CONV_CHANNELS = (1 << 16) - 1
+"""CNA input channels, in whole atoms (16-bit, raw; hardware/registers.csv)."""
 MAX_KERNEL = 31
 """Kernel width and height (5-bit, raw)."""
 MAX_CONV_STRIDE = 7

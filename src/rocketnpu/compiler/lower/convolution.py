@@ -4,6 +4,7 @@
    just the input channels that those need.
 2. DEPTHWISE_CONV_2D with multiplier 1 is the chip's depthwise mode; any other multiplier is a grouped convolution.
 3. FULLY_CONNECTED is a 1x1 convolution over rows, or one whose kernel is the whole image.
+4. What no single pass takes is a sum of smaller convolutions (pieces.py).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from rocketnpu.compiler.lower.grids import (
     zero_point_of,
 )
 from rocketnpu.compiler.lower.padding import with_legal_padding
+from rocketnpu.compiler.lower.pieces import groups_or_in_pieces, whole_or_in_pieces
 from rocketnpu.compiler.lowered import (
-    ATOM_CHANNELS,
     Convolution,
     CubeShape,
     Lowered,
@@ -34,8 +35,6 @@ from rocketnpu.compiler.lowered import (
     Window,
     cube_shape,
 )
-from rocketnpu.hw import limits
-from rocketnpu.hw.sizes import align
 from rocketnpu.ir import (
     ConvOptions,
     FullyConnectedOptions,
@@ -73,8 +72,9 @@ def _spatial(
         output_zero_point=zero_point_of(found.output),
         stride_h=options.stride_h,
         stride_w=options.stride_w,
-        dilation_h=options.dilation_h,
-        dilation_w=options.dilation_w,
+        # One tap has no distance to another.
+        dilation_h=options.dilation_h if kernel_h > 1 else 1,
+        dilation_w=options.dilation_w if kernel_w > 1 else 1,
         origin_h=-pad_h,
         origin_w=-pad_w,
         window=Window(0, out.height, 0, out.width),
@@ -93,7 +93,7 @@ def lower_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
     *pads, whole = with_legal_padding(_spatial(graph, op, weights, zeros, op.options))
     yield from pads
     groups = whole.input_shape.channels // weights.shape[3]
-    yield from [whole] if groups == 1 else _grouped(whole, groups)
+    yield from whole_or_in_pieces(whole) if groups == 1 else groups_or_in_pieces(whole, groups)
 
 
 def lower_depthwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
@@ -106,34 +106,9 @@ def lower_depthwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
     *pads, whole = with_legal_padding(_spatial(graph, op, weights, zeros, op.options))
     yield from pads
     if weights.shape[0] == whole.input_shape.channels:
-        yield replace(whole, depthwise=True)
+        yield from whole_or_in_pieces(replace(whole, depthwise=True))
     else:
-        yield from _grouped(whole, whole.input_shape.channels)
-
-
-def _grouped(conv: Convolution, groups: int) -> Iterator[Convolution]:
-    """Rule 1: for 32 output channels at a time, dense weights over the whole atoms of input channels that they read."""
-    per_group_in, per_group_out = conv.weights.shape[3], conv.output_channels // groups
-    total_in = per_group_in * groups
-    step = limits.DIRECT_OUTPUT_GROUP
-    for c0 in range(0, conv.output_channels, step):
-        c1 = min(c0 + step, conv.output_channels)
-        first = c0 // per_group_out * per_group_in // ATOM_CHANNELS * ATOM_CHANNELS
-        last = min(align(((c1 - 1) // per_group_out + 1) * per_group_in, ATOM_CHANNELS), total_in)
-        shape = (c1 - c0, conv.kernel_h, conv.kernel_w, last - first)
-        dense = np.broadcast_to(conv.weight_zero_points[c0:c1, None, None, None], shape).astype(np.int8)
-        for channel in range(c0, c1):
-            start = channel // per_group_out * per_group_in - first
-            dense[channel - c0, :, :, start : start + per_group_in] = conv.weights[channel]
-        yield replace(
-            conv,
-            weights=dense,
-            weight_zero_points=conv.weight_zero_points[c0:c1],
-            bias=conv.bias[c0:c1],
-            gains=conv.gains[c0:c1],
-            first_input_channel=first,
-            first_output_channel=c0,
-        )
+        yield from groups_or_in_pieces(whole, whole.input_shape.channels)
 
 
 def lower_fully_connected(graph: Graph, op: Operator) -> Iterator[Lowered]:
@@ -156,4 +131,5 @@ def lower_fully_connected(graph: Graph, op: Operator) -> Iterator[Lowered]:
     out = CubeShape(shape.height if rows_are_pixels else 1, shape.width if rows_are_pixels else 1, stored.shape[0])
     # LiteRT's kernel rounds once, unlike those of convolutions (test_fully_connected.py).
     rounding = rounding_of(graph, Rounding.ONCE)
-    yield replace(conv, output_shape=out, window=Window(0, out.height, 0, out.width), rounding=rounding)
+    conv = replace(conv, output_shape=out, window=Window(0, out.height, 0, out.width), rounding=rounding)
+    yield from whole_or_in_pieces(conv)

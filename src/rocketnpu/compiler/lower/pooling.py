@@ -2,7 +2,8 @@
 
 1. A padded AVERAGE_POOL_2D has one convolution for every way in which its window overlaps the border, as TFLite divides
    by the taps inside.
-2. A window above 31 rows or columns is averaged in two steps.
+2. A window above 31 rows or columns is averaged in two steps, or where these are not near enough as a sum of pieces
+   (pieces.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rocketnpu.compiler.lower.grids import (
     scale_of,
     zero_point_of,
 )
+from rocketnpu.compiler.lower.pieces import whole_or_in_pieces
 from rocketnpu.compiler.lowered import (
     Convolution,
     CubeShape,
@@ -140,22 +142,17 @@ def _average(
     )
 
 
-def _in_steps(conv: Convolution) -> Iterator[Convolution]:
+def _in_steps(conv: Convolution) -> Iterator[Lowered]:
     """Rule 2: an average over more than 31 rows or columns becomes one over averages of small, adjacent windows.
 
     The first step rounds to int8, which moves the value before the last rounding by at most half an input step.
     """
-    if max(conv.kernel_h, conv.kernel_w) <= limits.MAX_KERNEL:
-        yield conv
-        return
-    if conv.output_shape.pixels != 1:
-        raise ConstraintError("a pooling window above 31 x 31 covers the whole image")
     gain = float(conv.gains[0]) * conv.kernel_h * conv.kernel_w
-    if gain > MAX_TWO_STEP_GAIN:
-        raise ConstraintError(
-            f"a mean over more than 31 rows or columns has at most {MAX_TWO_STEP_GAIN} output steps an input step"
-        )
     small_h, small_w = _factor(conv.kernel_h), _factor(conv.kernel_w)
+    within_1 = conv.output_shape.pixels == 1 and gain <= MAX_TWO_STEP_GAIN
+    if max(conv.kernel_h, conv.kernel_w) <= limits.MAX_KERNEL or small_h is None or small_w is None or not within_1:
+        yield from whole_or_in_pieces(conv)
+        return
     between = CubeShape(conv.kernel_h // small_h, conv.kernel_w // small_w, conv.input_shape.channels)
     name = f"{conv.output}#windows"
     zero = conv.input_zero_point
@@ -168,9 +165,7 @@ def _in_steps(conv: Convolution) -> Iterator[Convolution]:
     yield replace(second, low=conv.low, high=conv.high, rounding=conv.rounding)
 
 
-def _factor(size: int) -> int:
+def _factor(size: int) -> int | None:
     """The smallest divisor of `size` that leaves at most 31, so that the stride of the first step stays small."""
-    for divisor in range(1, limits.MAX_KERNEL + 1):
-        if size % divisor == 0 and size // divisor <= limits.MAX_KERNEL:
-            return divisor
-    raise ConstraintError(f"a pooling window of {size} is a product of two sizes of at most 31")
+    divisors = range(1, limits.MAX_KERNEL + 1)
+    return next((each for each in divisors if size % each == 0 and size // each <= limits.MAX_KERNEL), None)

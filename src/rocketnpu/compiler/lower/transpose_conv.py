@@ -28,6 +28,7 @@ from rocketnpu.compiler.lower.grids import (
 from rocketnpu.compiler.lower.interleave import Image, interleave
 from rocketnpu.compiler.lower.moves import identity
 from rocketnpu.compiler.lower.padding import with_legal_padding
+from rocketnpu.compiler.lower.pieces import whole_or_in_pieces
 from rocketnpu.compiler.lowered import Convolution, CubeShape, Lowered, Rounding, Window, cube_shape
 from rocketnpu.ir import Graph, Operator, Padding, TransposeConvOptions
 
@@ -81,7 +82,9 @@ def lower_transpose_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
             high=high,
             rounding=rounding_of(graph, Rounding.TWICE),
         )
-        yield from with_legal_padding(conv)
+        *borders, conv = with_legal_padding(conv)
+        yield from borders
+        yield from whole_or_in_pieces(conv)
     if strides != (1, 1):
         yield from interleave(images, whole, small, *strides)
     if whole != target:
