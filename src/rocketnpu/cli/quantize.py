@@ -130,6 +130,5 @@ def _to_json(model: str, output: Path, quantized: QuantizedModel, program: rn.Pr
             }
             for layer in report.layers
         ],
-        "left_float": [{"kind": kind, "name": name} for kind, name in report.left_float],
         "steps": steps_to_json(program.steps),
     }

@@ -18,6 +18,7 @@ from rocketnpu.quantizer import (
     onnx_quantizer,
     onnx_repair,
     tflite_equalize,
+    tflite_model,
     tflite_quantizer,
     tflite_repair,
 )
@@ -30,9 +31,9 @@ Inputs: TypeAlias = list[NDArray[Any]]
 class Format:
     """What is done with files of one kind; all of them are bytes.
 
-    `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are; `run_all(file)`
-    runs a model with all its tensors. `float_names(quantized graph, its float file)` maps quantized tensors to what the
-    float file calls them.
+    `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are. `run_float` and
+    `run_quantized` run a model with all its tensors, `run_outputs` with its outputs only. `float_names(graph, ranges)`
+    maps the quantized tensors of a graph to the float ones, which have ranges.
     """
 
     name: Literal["tflite", "onnx"]
@@ -40,10 +41,10 @@ class Format:
     repair: Callable[[bytes, str], bytes]
     equalize: Callable[[bytes, Mapping[str, Range]], tuple[bytes, dict[str, Range]]]
     quantize: Callable[[bytes, Mapping[str, Range]], bytes]
-    run_all: Callable[[bytes], Callable[[Inputs], Tensors]]
+    run_float: Callable[[bytes], Callable[[Inputs], Tensors]]
+    run_quantized: Callable[[bytes], Callable[[Inputs], Tensors]]
     run_outputs: Callable[[bytes], Callable[[Inputs], list[NDArray[Any]]]]
     float_names: Callable[[Graph, Mapping[str, Range]], dict[str, str]]
-    moves: frozenset[str]
 
 
 def _repair_tflite(data: bytes, name: str) -> bytes:
@@ -59,9 +60,13 @@ def _repair_tflite(data: bytes, name: str) -> bytes:
     return tflite_repair.repair(graph)
 
 
-def _run_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
-    """LiteRT without XNNPACK: the tensors inside are needed, and it is as fast as needed."""
+def _run_float_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
     return litert.Reference(data, kernels="plain").tensors
+
+
+def _run_quantized_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
+    """The kernels that the NPU follows: what the report says is what the NPU reaches."""
+    return litert.Reference(data, kernels="reference").tensors
 
 
 def _run_onnx(data: bytes) -> Callable[[Inputs], Tensors]:
@@ -72,7 +77,7 @@ def _tflite_names(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, str]:
     names: dict[str, str] = {}
     for operator in graph.operators:
         for name in operator.outputs:
-            float_name = name.removesuffix(tflite_quantizer.QUANTIZED)
+            float_name = name.removesuffix(tflite_model.QUANTIZED)
             if (
                 graph.tensors[name].quantization is not None
                 and float_name in ranges
@@ -99,10 +104,10 @@ TFLITE = Format(
     repair=_repair_tflite,
     equalize=tflite_equalize.equalize,
     quantize=tflite_quantizer.quantize,
-    run_all=_run_tflite,
+    run_float=_run_float_tflite,
+    run_quantized=_run_quantized_tflite,
     run_outputs=lambda data: litert.Piece(data, "the model").run,
     float_names=_tflite_names,
-    moves=tflite_quantizer.MOVES,
 )
 
 ONNX = Format(
@@ -111,10 +116,10 @@ ONNX = Format(
     repair=onnx_repair.repair,
     equalize=onnx_equalize.equalize,
     quantize=onnx_quantizer.quantize,
-    run_all=_run_onnx,
+    run_float=_run_onnx,
+    run_quantized=_run_onnx,
     run_outputs=lambda data: ort.Piece(data, "the model").run,
     float_names=_onnx_names,
-    moves=onnx_quantizer.MOVES,
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from rocketnpu.frontends import load_onnx
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.quantizer.borders import moves_to_outputs
+from rocketnpu.quantizer.onnx_biases import correct_biases
 from rocketnpu.quantizer.ranges import Range
 
 MOVES = frozenset({"Concat", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
@@ -61,7 +62,9 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
             nodes_to_exclude=left,
             calibration_cache_path=cache,
         )
-        return target.read_bytes()
+        model = _model(target.read_bytes())
+    correct_biases(model, _model(data), ranges)
+    return model.SerializeToString()
 
 
 def _model(data: bytes) -> Any:

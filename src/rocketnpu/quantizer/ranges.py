@@ -1,4 +1,4 @@
-"""What values the tensors of a float model take: the smallest and the largest of each channel, over many inputs."""
+"""What values the tensors of a float model take: the range and the mean of each channel, over many inputs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,33 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Values of one tensor over all inputs: `low` and `high` are float32 (channels,), or (1,) below two dimensions."""
+    """Values of one tensor over all inputs, channel by channel: arrays (channels,), or (1,) below two dimensions.
+
+    `low` and `high` are float32, `total` float64 the sum over `count` means, one of each input.
+    """
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    total: NDArray[np.float64]
+    count: int = 1
 
     def __or__(self, other: Range) -> Range:
-        return Range(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Range(low, high, self.total + other.total, self.count + other.count)
 
     def divided(self, divisors: NDArray[np.float32]) -> Range:
         """The range when channel c is divided by `divisors[c]`, which are positive."""
-        return Range(self.low / divisors, self.high / divisors)
+        return Range(self.low / divisors, self.high / divisors, self.total / divisors, self.count)
 
     @property
     def magnitude(self) -> NDArray[np.float32]:
         """Largest absolute value of each channel."""
         return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of each channel."""
+        return self.total / self.count
 
     @property
     def bounds(self) -> tuple[np.float32, np.float32]:
@@ -62,7 +73,6 @@ def measure(runs: Iterable[Tensors], channel_axis: int, advance: Callable[[], No
 
 
 def _range(values: NDArray[np.float32], channel_axis: int) -> Range:
-    if values.ndim < 2:
-        return Range(values.min(keepdims=True).reshape(1), values.max(keepdims=True).reshape(1))
-    others = tuple(axis for axis in range(values.ndim) if axis != channel_axis % values.ndim)
-    return Range(values.min(axis=others), values.max(axis=others))
+    array = values.reshape(-1, 1) if values.ndim < 2 else values
+    others = tuple(axis for axis in range(array.ndim) if axis != channel_axis % array.ndim)
+    return Range(array.min(axis=others), array.max(axis=others), array.mean(axis=others, dtype=np.float64))

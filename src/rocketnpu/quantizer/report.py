@@ -54,14 +54,13 @@ class Report:
     """What quantization did to a model; SQNR in dB against the float model.
 
     `inputs`: sets it was calibrated on; `evaluated`: sets these figures come from. `outputs` has the SQNR of each
-    output. `left_float` names operators that stayed float, with their kinds: they run on the CPU.
+    output.
     """
 
     inputs: int
     evaluated: int
     layers: tuple[LayerLoss, ...]
     outputs: Mapping[str, float]
-    left_float: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)

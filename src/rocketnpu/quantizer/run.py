@@ -15,7 +15,6 @@ from rocketnpu.frontends import load_model
 from rocketnpu.frontends.files import read_file
 from rocketnpu.images import Fit, Normalization
 from rocketnpu.ir import Graph, Tensor
-from rocketnpu.quantizer.borders import moves_to_outputs
 from rocketnpu.quantizer.formats import Format, format_of
 from rocketnpu.quantizer.ranges import Tensors, measure
 from rocketnpu.quantizer.report import Comparison, Report, compare
@@ -26,8 +25,6 @@ EVALUATED = 8
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done, how many sets of inputs that is done for, and for how many it will be."""
-
-BORDERS = frozenset({"DEQUANTIZE", "DequantizeLinear", "QUANTIZE", "QuantizeLinear"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ def quantize(
         samples = samples.spread(count)
     held = samples.spread(EVALUATED) if evaluation is None else read_samples(tensors, evaluation, rule)
 
-    run = kind.run_all(prepared)
+    run = kind.run_float(prepared)
     step = _Step(progress, "calibrating", len(samples))
     ranges = measure((run(sample) for sample in samples), kind.channel_axis, step)
     equal, ranges = kind.equalize(prepared, ranges)
@@ -86,9 +83,9 @@ def quantize(
 
     found = load_model(quantized)
     names = kind.float_names(found, ranges)
-    comparison = Comparison(_original(kind, graph), kind.run_all(equal), kind.run_all(quantized), found, names)
+    comparison = Comparison(_original(kind, graph), kind.run_float(equal), kind.run_quantized(quantized), found, names)
     layers, outputs = compare(comparison, held, _Step(progress, "measuring", len(held)))
-    return QuantizedModel(quantized, kind.name, Report(len(samples), len(held), layers, outputs, _float(found, kind)))
+    return QuantizedModel(quantized, kind.name, Report(len(samples), len(held), layers, outputs))
 
 
 def _inputs(graph: Graph, name: str) -> list[Tensor]:
@@ -101,7 +98,10 @@ def _inputs(graph: Graph, name: str) -> list[Tensor]:
 def _normalization(mean: float | Sequence[float] | None, std: float | Sequence[float] | None) -> Normalization | None:
     if mean is None and std is None:
         return None
-    shift, scale = (tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist()) for value in (mean or 0, std or 1))
+    shift, scale = (
+        tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
+        for value in (0 if mean is None else mean, 1 if std is None else std)
+    )
     if not (np.isfinite((*shift, *scale)).all() and min(scale) > 0):
         raise ModelError(f"mean {mean} and std {std}: numbers are needed, and a std above 0")
     return Normalization(shift, scale)
@@ -117,18 +117,6 @@ def _original(kind: Format, graph: Graph) -> Callable[[list[NDArray[Any]]], Tens
         return dict(zip(graph.outputs, run(values), strict=True))
 
     return outputs
-
-
-def _float(graph: Graph, kind: Format) -> tuple[tuple[str, str], ...]:
-    """Operators that compute in float, by kind and name."""
-    moves = {operator.name for operator in moves_to_outputs(graph, kind.moves | BORDERS)}
-    return tuple(
-        (operator.kind, operator.name)
-        for operator in graph.operators
-        if operator.name not in moves
-        and operator.kind not in BORDERS
-        and any(graph.tensors[name].dtype.kind == "f" for name in operator.outputs)
-    )
 
 
 class _Step:

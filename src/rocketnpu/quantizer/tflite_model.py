@@ -15,7 +15,15 @@ from rocketnpu.litert.extract import AlignedBuffer
 SIGNATURE = "serving_default"
 """The key that LiteRT's converters give a model's only signature."""
 
+QUANTIZED = "_quantized"
+"""What LiteRT's quantizer puts behind a tensor's name for the result of a QUANTIZE."""
+
 _flatbuffers: Any = importlib.import_module("flatbuffers")
+TYPES: dict[type[np.generic], int] = {
+    np.float32: schema.TensorType.FLOAT32,
+    np.int8: schema.TensorType.INT8,
+    np.int32: schema.TensorType.INT32,
+}
 _KINDS = enum_names("BuiltinOperator")
 
 
@@ -44,6 +52,12 @@ class TfliteModel:
         """Names of the graph's outputs."""
         return [self.names[place] for place in self._graph.outputs]
 
+    def set_result(self, place: int, name: str) -> None:
+        """Let the graph's output at a place be the tensor of this name."""
+        results = np.array(self._graph.outputs)
+        results[place] = self.places[name]
+        self._graph.outputs = results
+
     def kind(self, operator: Any) -> str:
         """The operator's name (CONV_2D ...)."""
         return _KINDS[self._model.operatorCodes[operator.opcodeIndex].builtinCode]
@@ -67,18 +81,20 @@ class TfliteModel:
         places[places == self.places[old]] = self.places[new]
         setattr(operator, end, places)
 
-    def constant(self, name: str) -> NDArray[np.float32] | None:
-        """A float32 constant, of its shape; None for what is no constant, or none of float32."""
+    def constant(self, name: str, dtype: type[np.generic] = np.float32) -> NDArray[Any] | None:
+        """A constant of its shape; None for what is no constant, or not of this dtype (a key of TYPES)."""
         tensor = self.tensor(name)
         data = self._model.buffers[tensor.buffer].data
-        if data is None or tensor.type != schema.TensorType.FLOAT32:
+        if data is None or tensor.type != TYPES[dtype]:
             return None
-        return np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
+        return np.frombuffer(bytes(data), dtype).reshape(tensor.shape)
 
     def set_constant(self, name: str, values: NDArray[Any]) -> None:
-        """Make a tensor a constant without a grid, float32 unless `set_bytes` says more."""
+        """Make a tensor a constant, of the values' dtype (a key of TYPES); a float one has no grid."""
         tensor = self.tensor(name)
-        tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+        tensor.type = TYPES[values.dtype.type]
+        if values.dtype.kind == "f":
+            tensor.quantization = None
         tensor.buffer = len(self._model.buffers)
         self._model.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
 
@@ -96,11 +112,6 @@ class TfliteModel:
         if tensor.type != schema.TensorType.INT8 or tensor.quantization is None or len(tensor.quantization.scale) != 1:
             return None
         return float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
-
-    def set_bytes(self, name: str, values: NDArray[np.int8], scale: float) -> None:
-        """Make a tensor an int8 constant with one scale and the zero point 0."""
-        self.set_constant(name, values)
-        self.set_grid(name, scale, 0)
 
     def add_copy(self, name: str, new: str) -> None:
         """Add a tensor `new` that is like the tensor `name`, but that nothing uses yet."""
@@ -162,6 +173,10 @@ class TfliteModel:
             for entry in (*signature.inputs, *signature.outputs):
                 entry.tensorIndex = moved[int(entry.tensorIndex)]
         graph.tensors = [graph.tensors[place] for place in used]
+        codes = sorted({operator.opcodeIndex for operator in graph.operators})
+        for operator in graph.operators:
+            operator.opcodeIndex = codes.index(operator.opcodeIndex)
+        self._model.operatorCodes = [self._model.operatorCodes[code] for code in codes]
         holders = [*graph.tensors, *(self._model.metadata or ())]
         buffers = sorted({0, *(holder.buffer for holder in holders)})  # 0 is the empty one (schema.fbs, Model)
         for holder in holders:

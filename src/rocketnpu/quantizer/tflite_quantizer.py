@@ -4,7 +4,7 @@
 2. Inputs and outputs stay float32: one QUANTIZE after each input, one DEQUANTIZE before each output.
 3. Operators that only move elements between the last computed tensors and the outputs stay float as well: so heads that
    end in one tensor each keep a grid of their own, and the NPU's last task is the last that computes.
-4. What the quantizer does not know, but the NPU does, comes after it (tflite_rest.py).
+4. What the quantizer gets wrong or does not know, but the NPU does, comes after it (tflite_biases.py, tflite_rest.py).
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ from rocketnpu.ir import Graph
 from rocketnpu.litert.interpreter import without_chatter
 from rocketnpu.quantizer.borders import moves_to_outputs
 from rocketnpu.quantizer.ranges import Range
-from rocketnpu.quantizer.tflite_model import TfliteModel
+from rocketnpu.quantizer.tflite_biases import correct_biases
+from rocketnpu.quantizer.tflite_model import QUANTIZED, TfliteModel
 from rocketnpu.quantizer.tflite_rest import quantize_rest
 
 MOVES = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE"})
 """Operators of rule 3."""
-
-QUANTIZED = "_quantized"
-"""What the quantizer puts behind a tensor's name for the result of a QUANTIZE."""
 
 
 def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
@@ -51,8 +49,9 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
             quantizer.update_quantization_recipe(f"^{re.escape(move.name)};?$", "*", algorithm_key="no_quantize")
         result = quantizer.quantize(_statistics(graph, ranges), enable_progress_bar=False, enable_progress_report=False)
         model = TfliteModel(bytes(result.quantized_model))
-    _restore_names(model, graph.outputs)
-    quantize_rest(model, ranges, QUANTIZED)
+    _restore_outputs(model, graph.outputs)
+    correct_biases(model, TfliteModel(data), ranges)
+    quantize_rest(model, ranges)
     return model.build()
 
 
@@ -72,12 +71,18 @@ def _library(module: str) -> Any:
         raise Error(f"quantizing TFLite models needs the package ai-edge-quantizer; {hint}") from error
 
 
-def _restore_names(model: TfliteModel, outputs: Sequence[str]) -> None:
-    """Let float outputs have their names again, where the quantizer has left them to int8 tensors."""
-    for found, name in zip(model.results, outputs, strict=True):
-        if found != name and name in model.places:
-            model.rename(name, model.unused(name + QUANTIZED))
-        if found != name and found in model.places:
+def _restore_outputs(model: TfliteModel, outputs: Sequence[str]) -> None:
+    """Let the outputs be the float tensors of these names again.
+
+    The quantizer leaves an output's name to the int8 tensor that a DEQUANTIZE then reads, and where an operator reads
+    what it has left float, puts the QUANTIZE for that operator in the output's place.
+    """
+    for place, (found, name) in enumerate(zip(model.results, outputs, strict=True)):
+        if found != name and model.grid(found):
+            model.set_result(place, name)
+        elif found != name:
+            if name in model.places:
+                model.rename(name, model.unused(name + QUANTIZED))
             model.rename(found, name)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rocketnpu.quantizer.ranges import Range
-from rocketnpu.quantizer.tflite_model import TfliteModel
+from rocketnpu.quantizer.tflite_model import QUANTIZED, TfliteModel
 
 OWN_GRID = frozenset({"ABS", "EXP", "LEAKY_RELU", "LOG", "PRELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 """Operators whose int8 kernels go from any grid to any other."""
@@ -27,10 +27,10 @@ STEPS, SYMMETRIC_STEPS, LOWEST = 255, 127, -128
 """Of int8: steps of the whole range, steps to either side of 0, smallest value."""
 
 
-def quantize_rest(model: TfliteModel, ranges: Mapping[str, Range], suffix: str) -> None:
+def quantize_rest(model: TfliteModel, ranges: Mapping[str, Range]) -> None:
     """Make these operators int8 in what LiteRT's quantizer has made; `ranges` are those of the float tensors.
 
-    An int8 tensor beside a float one of the same values has its name with `suffix`.
+    An int8 tensor beside a float one of the same values has its name with QUANTIZED behind it.
     """
     for operator in list(model.operators):
         kind = model.kind(operator)
@@ -43,7 +43,7 @@ def quantize_rest(model: TfliteModel, ranges: Mapping[str, Range], suffix: str) 
         model.rewire(operator, str(model.inputs(operator)[0]), source)
         for name in results:
             grid = model.grid(source) if kind in SAME_GRID else None
-            _quantize_result(model, operator, name, grid, ranges[name], suffix)
+            _quantize_result(model, operator, name, grid, ranges[name])
     _drop_unread(model)
 
 
@@ -65,12 +65,13 @@ def _quantize_slopes(model: TfliteModel, operator: Any) -> bool:
     slopes = model.constant(name)
     if slopes is not None:
         scale = float(np.abs(slopes).max(initial=0)) / SYMMETRIC_STEPS or 1.0
-        model.set_bytes(name, np.round(slopes / scale).astype(np.int8), scale)
+        model.set_constant(name, np.round(slopes / scale).astype(np.int8))
+        model.set_grid(name, scale, 0)
     return model.grid(name) is not None
 
 
 def _quantize_result(
-    model: TfliteModel, operator: Any, name: str, grid: tuple[float, int] | None, range_: Range, suffix: str
+    model: TfliteModel, operator: Any, name: str, grid: tuple[float, int] | None, range_: Range
 ) -> None:
     """Rules 2 to 4 for one result; `grid` is what rule 3 asks for."""
     readers = [reader for reader in model.operators if name in model.inputs(reader)]
@@ -82,7 +83,7 @@ def _quantize_result(
     else:
         stored = name
         if is_float:
-            stored = model.unused(name + suffix)
+            stored = model.unused(name + QUANTIZED)
             model.add_copy(name, stored)
         model.set_grid(stored, *(grid or _grid(range_)))
     model.rewire(operator, name, stored, output=True)

@@ -1,0 +1,114 @@
+"""`rocketnpu.quantize` and its report, whatever the kind of model."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rocketnpu as rn
+from models import ModelBuilder
+from onnx_models import small_network
+from rocketnpu.errors import Error, ModelError
+from rocketnpu.frontends import load_model
+from rocketnpu.quantizer.report import Sqnr
+
+SHAPE = (1, 8, 8, 3)
+
+
+def small(dtype: str = "float32") -> bytes:
+    model = ModelBuilder(1)
+    return model.build(model.conv2d(model.input(SHAPE, dtype, name="x"), 4, name="y"))
+
+
+def values(count: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 1, (count, *SHAPE)).astype(np.float32)
+
+
+def test_the_ratio_is_that_of_powers_in_decibels():
+    ratio = Sqnr()
+    ratio.add(np.array([1.0, 2.0]), np.array([1.1, 2.2]))
+    ratio.add(np.array([3.0]), np.array([3.3]))
+    assert ratio.decibels == pytest.approx(10 * math.log10((1.21 + 4.84 + 10.89) / (0.01 + 0.04 + 0.09)))
+    exact, silent = Sqnr(), Sqnr()
+    exact.add(np.ones(3), np.ones(3))
+    silent.add(np.ones(3), np.zeros(3))
+    assert (exact.decibels, silent.decibels) == (math.inf, -math.inf)
+
+
+def test_the_report_counts_inputs_and_lists_tensors_in_the_model_s_order():
+    calls: list[tuple[str, int, int]] = []
+    quantized = rn.quantize(small(), values(20), count=12, progress=lambda *call: calls.append(call))
+    report = quantized.report
+    assert (report.inputs, report.evaluated) == (12, 8)
+    assert [layer.tensor for layer in report.layers] == ["x", "y"]
+    assert calls == [("calibrating", n, 12) for n in range(1, 13)] + [("measuring", n, 8) for n in range(1, 9)]
+    for layer in report.layers:
+        assert 30 < layer.end_to_end <= layer.grid + 0.1
+    assert report.outputs["y"] == pytest.approx(report.layers[-1].end_to_end, abs=0.01)
+
+
+def test_the_report_sees_what_the_calibration_has_missed():
+    calibrated = values(8)
+    honest = rn.quantize(small(), calibrated, evaluation=10 * values(4)).report
+    assert honest.evaluated == 4
+    assert honest.outputs["y"] < rn.quantize(small(), calibrated).report.outputs["y"] - 20
+
+
+def test_the_model_is_saved_under_the_name_of_its_own_kind(tmp_path: Path):
+    quantized = rn.quantize(small(), values(2))
+    quantized.save(tmp_path / "y.tflite")
+    assert rn.compile(tmp_path / "y.tflite").inputs == ("x",)
+    with pytest.raises(ModelError, match=r"a \.tflite file"):
+        quantized.save(tmp_path / "y.onnx")
+
+
+def test_quantizing_twice_gives_the_same_bytes():
+    for model, arrays in ((small(), values(3)), (small_network().SerializeToString(), np.ones((2, 3, 32, 32)))):
+        assert rn.quantize(model, arrays).model == rn.quantize(model, arrays).model
+
+
+def test_the_original_file_is_left_alone(tmp_path: Path):
+    for name, data, arrays in (
+        ("x.tflite", small(), values(2)),
+        ("x.onnx", small_network().SerializeToString(), np.ones((1, 3, 32, 32))),
+    ):
+        (tmp_path / name).write_bytes(data)
+        rn.quantize(tmp_path / name, arrays)
+        assert (tmp_path / name).read_bytes() == data
+        assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+        (tmp_path / name).unlink()
+
+
+def test_quantized_models_are_refused(tmp_path: Path):
+    (tmp_path / "q.tflite").write_bytes(small("int8"))
+    with pytest.raises(ModelError, match=r"q\.tflite is quantized already \(tensor x is int8\); give the float model"):
+        rn.quantize(tmp_path / "q.tflite", values(1))
+
+
+def test_constant_inputs_of_all_zeros_are_no_problem():
+    quantized = rn.quantize(small(), np.zeros((2, *SHAPE), np.float32))
+    assert load_model(quantized.model).outputs == ("y",)
+    assert quantized.report.outputs["y"] > 30  # the bias
+
+
+@pytest.mark.parametrize("given", [{"mean": float("nan")}, {"std": 0}, {"std": (1.0, -1.0, 1.0)}])
+def test_numbers_that_normalize_nothing_are_refused(given, tmp_path: Path):
+    with pytest.raises(ModelError, match="std above 0"):
+        rn.quantize(small(), tmp_path, **given)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer.quantizer", None)
+    with pytest.raises(Error, match=r"ai-edge-quantizer; install it with: pip install 'rocketnpu\[quantize\]'"):
+        rn.quantize(small(), values(1))
+
+
+def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):
+    for model, arrays in ((small(), values(2)), (small_network().SerializeToString(), np.ones((2, 3, 32, 32)))):
+        rn.quantize(model, arrays)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
