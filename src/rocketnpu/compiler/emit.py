@@ -121,7 +121,9 @@ def emit_opaque(name: str, graph: Graph) -> Program:
 def _emit_step(
     graph: Graph, step: StepPlan, places: Mapping[str, Address], commands: CommandSegment, pool: ConstantPool
 ) -> Step:
-    operators = tuple(OperatorEntry(item.operator.name, item.operator.kind, item.reason) for item in step.placed)
+    operators = tuple(
+        OperatorEntry(op.name, op.kind, item.reason) for item in step.placed for op in (*item.absorbed, item.operator)
+    )
     name = step.placed[-1].operator.name
     if not step.on_npu:
         return CpuStep(name, operators, step.inputs, step.outputs, _piece(graph, step), runtime=RUNTIMES[graph.format])

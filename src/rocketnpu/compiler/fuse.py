@@ -36,7 +36,7 @@ from rocketnpu.compiler.place import (
     plan,
 )
 from rocketnpu.compiler.requantize_elementwise import combined_bytes, copied_bytes
-from rocketnpu.ir import Graph, UnaryOptions
+from rocketnpu.ir import Graph, Operator, UnaryOptions
 
 Table = NDArray[np.int8]
 FINEST = 2.0
@@ -61,11 +61,14 @@ def fuse(
             if name is not None and name in result and uses[name] == 1 and result[name].reason is None
         }
         fused, gone = _fused(graph, item, makers, options)
+        before: list[Operator] = []
         for name in gone:
-            absorbed = result.pop(name).operator.name
-            dissolved = {key: fused.operator.name if by == absorbed else by for key, by in dissolved.items()}
+            maker = result.pop(name)
+            before += (*maker.absorbed, maker.operator)
+            dissolved = {key: fused.operator.name if by == maker.operator.name else by for key, by in dissolved.items()}
             dissolved[name] = fused.operator.name
-        result[fused.operator.name] = fused
+        absorbed = (*before, *item.absorbed)
+        result[fused.operator.name] = replace(fused, absorbed=absorbed)
     return tuple(result.values()), dissolved
 
 
@@ -78,14 +81,14 @@ def _fused(
         maker = makers.get(copy.input)
         merged = None if maker is None else _with_copy(maker, copy, options)
         if maker is not None and merged is not None:
-            operator = replace(maker.operator, outputs=item.operator.outputs)
+            operator = replace(item.operator, inputs=maker.operator.inputs)
             return Placed(operator, merged), (copy.input,)
     if item.operator.kind in ("LEAKY_RELU", "PRELU") and item.plan:
         slopes = _slopes(graph, item)
         maker = makers.get(slopes.input)
         merged = None if maker is None else _with_slopes(maker, slopes, options)
         if maker is not None and merged is not None:
-            operator = replace(maker.operator, outputs=item.operator.outputs)
+            operator = replace(item.operator, inputs=maker.operator.inputs)
             return Placed(operator, merged), (slopes.input,)
     if len(item.plan) == 1 and isinstance(item.plan[0], PlannedElementwise):
         add = item.plan[0].form
@@ -93,10 +96,8 @@ def _fused(
             merged = with_residual(makers[name], name, add) if name in makers else None
             if merged is not None:
                 others = tuple(other for other in item.operator.inputs if other != name)
-                maker = makers[name].operator
-                return Placed(replace(maker, inputs=maker.inputs + others, outputs=item.operator.outputs), merged), (
-                    name,
-                )
+                operator = replace(item.operator, inputs=makers[name].operator.inputs + others)
+                return Placed(operator, merged), (name,)
     function = _function(item, makers)
     if function is None or not function.gone:
         return item, ()

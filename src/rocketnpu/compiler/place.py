@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
@@ -126,11 +126,15 @@ Planned: TypeAlias = (
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """An operator with its plan for the NPU, or the reason why it has none."""
+    """An operator with its plan for the NPU, or the reason why it has none.
+
+    `absorbed` are the operators of the model, in their order, whose work it does besides its own.
+    """
 
     operator: Operator
     plan: tuple[Planned, ...] = ()
     reason: str | None = None
+    absorbed: tuple[Operator, ...] = ()
 
 
 def place(graph: Graph, keep: Collection[str], options: Options) -> tuple[tuple[Placed, ...], dict[str, str]]:
@@ -141,7 +145,11 @@ def place(graph: Graph, keep: Collection[str], options: Options) -> tuple[tuple[
     """
     candidates = (*flatten_folds(graph, keep), *pad_folds(graph, keep))
     folds = {fold.consumer.index: (fold, _place(graph, fold.folded, options)) for fold in candidates}
-    folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
+    folds = {
+        index: (fold, replace(item, absorbed=(fold.absorbed,)))
+        for index, (fold, item) in folds.items()
+        if item.reason is None
+    }
     absorbed = {fold.absorbed.index: fold for fold, _ in folds.values()}
     placed = [
         folds[op.index][1] if op.index in folds else _place(graph, op, options)
