@@ -95,6 +95,12 @@ def test_constant_inputs_of_all_zeros_are_no_problem():
     assert quantized.report.outputs["y"] > 30  # the bias
 
 
+@pytest.mark.parametrize(("name", "value"), [("fit", "squash"), ("count", 0)])
+def test_options_that_mean_nothing_are_refused(name: str, value: object):
+    with pytest.raises(ModelError, match=f"{name} is .*, not"):
+        rn.quantize(small(), values(1), **{name: value})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("given", [{"mean": float("nan")}, {"std": 0}, {"std": (1.0, -1.0, 1.0)}])
 def test_numbers_that_normalize_nothing_are_refused(given, tmp_path: Path):
     with pytest.raises(ModelError, match="std above 0"):

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from models import ModelBuilder, pack, schema
+from models import Grid, ModelBuilder, pack, schema
 from rocketnpu import litert
+from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model, load_tflite
 from rocketnpu.ir import Activation
 from rocketnpu.quantizer import equalize, tflite_equalize
@@ -204,6 +205,47 @@ def test_outputs_keep_their_names_also_where_others_read_them():
     assert [graph.tensors[name].dtype for name in (*graph.inputs, *graph.outputs)] == [np.float32] * 4
     assert min(quantized.report.outputs.values()) > 30
     assert {"first", "slope", "last"} <= {layer.tensor for layer in quantized.report.layers}
+
+
+def test_a_classifier_computes_on_the_npu_up_to_its_softmax():
+    model = ModelBuilder(9)
+    x = model.input(SHAPE, "float32", name="x")
+    y = model.mean(model.conv2d(x, 16, weights=weights(16, 3, 3, 3), activation="RELU"), keep_dims=True)
+    y = model.operator("SQUEEZE", [y], (1, 16), None, schema.SqueezeOptionsT(squeezeDims=[1, 2]), "SqueezeOptions")
+    y = model.fully_connected(y, 10, weights=weights(10, 16))
+    options = schema.SoftmaxOptionsT(beta=1.0)
+    data = model.build(model.operator("SOFTMAX", [y], (1, 10), None, options, "SoftmaxOptions", "y"))
+    quantized = rn.quantize(data, inputs())
+    assert on_the_cpu(quantized.model) == {"QUANTIZE", "DEQUANTIZE", "SOFTMAX"}
+    assert quantized.report.outputs["y"] > 40
+    assert verify(quantized.model, [{"x": inputs(1)[0]}]).worst_npu_layer <= 1
+
+
+def test_weights_of_bytes_in_a_float_model_become_float_first():
+    kernel = np.random.default_rng(0).integers(-127, 128, (8, 3, 3, 3), np.int8)
+    model = ModelBuilder(10)
+    x = model.input(SHAPE, "float32", name="x")
+    packed = model.constant(kernel, Grid((0.002,) * 8, 0, 0))
+    options = schema.Conv2DOptionsT(strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    bias = model.constant(np.zeros(8, np.float32))
+    y = model.operator("CONV_2D", [x, packed, bias], (1, 12, 12, 8), None, options, "Conv2DOptions", "y")
+    repaired = repair(load_tflite(model.build(y), "it"))
+    plain = ModelBuilder(10)
+    x = plain.input(SHAPE, "float32", name="x")
+    y = plain.conv2d(x, 8, weights=(kernel * np.float32(0.002)).astype(np.float32), bias=np.zeros(8, np.float32))
+    for values in inputs(2):
+        np.testing.assert_allclose(
+            outputs(repaired, values)[0], outputs(plain.build(y), values)[0], rtol=1e-4, atol=1e-5
+        )
+    assert on_the_cpu(rn.quantize(repaired, inputs()).model) == {"QUANTIZE", "DEQUANTIZE"}
+
+
+def test_constants_that_are_no_numbers_are_refused():
+    data = bytearray(halves())
+    place = bytes(data).index(weights(8, 3, 3, 3).astype(np.float16).tobytes())
+    data[place : place + 2] = np.array([np.inf], np.float16).tobytes()
+    with pytest.raises(ModelError, match="holds NaN or infinity; repair the model before quantizing it"):
+        rn.quantize(bytes(data), inputs(1))
 
 
 def test_heads_that_are_put_together_keep_grids_of_their_own():

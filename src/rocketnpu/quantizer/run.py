@@ -69,6 +69,10 @@ def quantize(
     kind = format_of(graph)
     prepared = kind.repair(model if isinstance(model, bytes) else read_file(model), name)
     tensors = _inputs(load_model(prepared), name)
+    if fit is not None and fit not in list(Fit):
+        raise ModelError(f"fit is {' or '.join(Fit)}, not {fit!r}")
+    if count is not None and count < 1:
+        raise ModelError(f"count is at least 1, not {count}")
     rule = PictureRule(_normalization(mean, std), None if fit is None else Fit(fit))
     samples = read_samples(tensors, calibration, rule)
     if count is not None:

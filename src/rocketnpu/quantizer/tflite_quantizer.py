@@ -4,7 +4,8 @@
 2. Inputs and outputs stay float32: one QUANTIZE after each input, one DEQUANTIZE before each output.
 3. Operators that only move elements between the last computed tensors and the outputs stay float as well: so heads that
    end in one tensor each keep a grid of their own, and the NPU's last task is the last that computes.
-4. What the quantizer gets wrong or does not know, but the NPU does, comes after it (tflite_biases.py, tflite_rest.py).
+4. Operators that compute, but have no form on the NPU, stay float: int8 would only cost accuracy.
+5. What the quantizer gets wrong or does not know, but the NPU does, comes after it (tflite_biases.py, tflite_rest.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,22 @@ from rocketnpu.quantizer.tflite_rest import quantize_rest
 MOVES = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE"})
 """Operators of rule 3."""
 
+CPU = (
+    "BATCH_MATMUL",
+    "DIV",
+    "EQUAL",
+    "NOT_EQUAL",
+    "REDUCE_MIN",
+    "RSQRT",
+    "SELECT",
+    "SELECT_V2",
+    "SOFTMAX",
+    "SQRT",
+    "SQUARED_DIFFERENCE",
+    "SUM",
+)
+"""What the quantizer knows of the operators of rule 4."""
+
 
 def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
     """The quantized file of a repaired one; `ranges` are those of its tensors by name.
@@ -43,8 +60,8 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
     graph = load_tflite(data, "the model")
     with refusal_is_model_error("LiteRT's quantizer refuses the model"), _quiet():
         quantizer = module.Quantizer(data, recipes.static_wi8_ai8())
-        for border in ("INPUT", "OUTPUT"):
-            quantizer.update_quantization_recipe(".*", border, algorithm_key="no_quantize")
+        for kind in ("INPUT", "OUTPUT", *CPU):
+            quantizer.update_quantization_recipe(".*", kind, algorithm_key="no_quantize")
         for move in moves_to_outputs(graph, MOVES):
             quantizer.update_quantization_recipe(f"^{re.escape(move.name)};?$", "*", algorithm_key="no_quantize")
         result = quantizer.quantize(_statistics(graph, ranges), enable_progress_bar=False, enable_progress_report=False)

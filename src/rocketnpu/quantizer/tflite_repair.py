@@ -1,7 +1,8 @@
 """Float TFLite files as LiteRT's quantizer takes them, and as the NPU likes them.
 
 1. All tensors have names that differ and sizes that are fixed (a batch of no fixed size is 1).
-2. Constants that a DEQUANTIZE unpacks (float16, or integers with scales) become float32 constants.
+2. Constants that a DEQUANTIZE unpacks (float16, or integers with scales) become float32 constants, and so do integers
+   with scales that an operator on floats reads itself ("dynamic range").
 3. A clamp that alone reads the result of an operator which can clamp joins it: the int8 grid of the result then spans
    only what the clamp lets through, and the NPU clamps for free.
 4. SQUEEZE and EXPAND_DIMS are written as RESHAPE, which the quantizer knows.
@@ -47,27 +48,30 @@ def repair(graph: Graph) -> bytes:
 
 def _unpack_constants(model: TfliteModel, graph: Graph) -> None:
     for operator in list(model.operators):
-        if model.kind(operator) != "DEQUANTIZE":
+        constants = [
+            name for name in model.inputs(operator) if name is not None and graph.tensors[name].data is not None
+        ]
+        if model.kind(operator) == "DEQUANTIZE" and constants:
+            model.set_constant(model.outputs(operator)[0], _real(graph.tensors[constants[0]]))
+            model.operators.remove(operator)
             continue
-        (source,), (result,) = model.inputs(operator), model.outputs(operator)
-        if source is None or graph.tensors[source].data is None:
-            continue
-        values = _real(graph.tensors[source])
-        if not np.isfinite(values).all():
-            raise ModelError(f"constant {source} holds NaN or infinity; repair the model before quantizing it")
-        model.set_constant(result, values)
-        model.operators.remove(operator)
+        for name in constants:
+            if graph.tensors[name].quantization is not None:
+                model.set_constant(name, _real(graph.tensors[name]))
 
 
 def _real(tensor: Tensor) -> NDArray[np.float32]:
-    """A constant's real values, float32 of its shape."""
+    """A constant's real values, float32 of its shape; ModelError if they are not finite."""
     values = np.asarray(tensor.data, np.float64)
     grid = tensor.quantization
     if grid is not None:
         along = [-1 if axis == grid.axis else 1 for axis in range(values.ndim)]
         values = (values - grid.zero_points.reshape(along)) * grid.scales.reshape(along)
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        real = values.astype(np.float32)
+    if not np.isfinite(real).all():
+        raise ModelError(f"constant {tensor.name} holds NaN or infinity; repair the model before quantizing it")
+    return real
 
 
 def _join_clamps(model: TfliteModel, graph: Graph) -> None:
