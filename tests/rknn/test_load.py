@@ -90,7 +90,5 @@ def test_an_address_outside_its_tensor_is_refused(vendor: dict[str, bytes]) -> N
 
 
 @pytest.mark.parametrize(("name", "target"), [("a_layer", "any"), ("a2_channel", "any"), ("b_layer", "rknpu")])
-def test_a_program_with_pools_alone_is_for_rknpu(
-    name: str, target: str, vendor: dict[str, bytes]
-) -> None:
+def test_a_program_with_pools_alone_is_for_rknpu(name: str, target: str, vendor: dict[str, bytes]) -> None:
     assert load_rknn(vendor[name], name).target == target

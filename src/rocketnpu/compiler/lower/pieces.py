@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.moves import selection
 from rocketnpu.compiler.lower.padding import pad_in_steps
+from rocketnpu.compiler.lower.strides import has_long_strides, over_blocks
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, CubeShape, Lowered, WideSum, Window
 from rocketnpu.compiler.requantize_channels import finest_pairs, pairs_of
 from rocketnpu.compiler.requantize_values import accumulator_bounds
@@ -72,8 +73,13 @@ def _in_groups(conv: Convolution, groups: int) -> Iterator[Convolution]:
 
 
 def whole_or_in_pieces(conv: Convolution) -> Iterator[Lowered]:
-    """A direct or depthwise convolution as it is, or as a sum of pieces where it does not fit."""
-    if fits(conv):
+    """A direct or depthwise convolution as it is, or over blocks, or as a sum of pieces where it does not fit."""
+    if has_long_strides(conv):
+        for group in _in_groups(replace(conv, depthwise=False), conv.output_channels) if conv.depthwise else (conv,):
+            *copies, rest = over_blocks(group)
+            yield from copies
+            yield from whole_or_in_pieces(rest)
+    elif fits(conv):
         yield conv
     elif conv.depthwise:
         yield from groups_or_in_pieces(replace(conv, depthwise=False), conv.output_channels)

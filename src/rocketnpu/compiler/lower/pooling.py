@@ -158,7 +158,7 @@ def _in_steps(conv: Convolution) -> Iterator[Lowered]:
     zero = conv.input_zero_point
     first = _average(conv.input, name, conv.input_shape, between, small_h, small_w, zero, zero, 1.0)
     first = replace(first, stride_h=small_h, stride_w=small_w, origin_h=conv.origin_h, origin_w=conv.origin_w)
-    yield replace(first, rounding=conv.rounding)
+    yield from whole_or_in_pieces(replace(first, rounding=conv.rounding))
     second = _average(
         name, conv.output, between, conv.output_shape, between.height, between.width, zero, conv.output_zero_point, gain
     )
