@@ -52,12 +52,38 @@ def test_a_split_is_one_operator_when_every_part_is_quantized() -> None:
     assert set(parts) <= graph.dissolved.keys()
 
 
-def test_a_split_with_a_part_that_stays_float_is_left_to_the_cpu() -> None:
+def test_a_part_that_stays_real_is_split_as_integers_and_then_unpacked() -> None:
     model = OnnxBuilder()
     parts = model.split(model.real_input(SHAPE, GRID), [2, 6], axis=1)
     model.output(parts[1], np.float32)
     graph = load_model(model.build(model.quantized(parts[0], GRID)))
-    assert [operator.kind for operator in graph.operators] == ["DequantizeLinear", "Split", "QuantizeLinear"]
+    assert [operator.kind for operator in graph.operators] == ["SPLIT_V", "DequantizeLinear", "QUANTIZE"]
+    assert parts[1] in graph.tensors
+
+
+def test_blocks_that_become_real_pixels_are_moved_as_integers() -> None:
+    """The end of a network that enlarges images."""
+    model = OnnxBuilder()
+    model.output(model.node("DepthToSpace", model.real_input(SHAPE, GRID), blocksize=2, name="y"), np.float32)
+    graph = load_model(model.build())
+    assert [operator.kind for operator in graph.operators] == ["DEPTH_TO_SPACE", "DequantizeLinear"]
+    assert graph.outputs == ("y",)
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "Transpose"])
+def test_what_is_moved_onto_another_grid_is_moved_first(op_type: str) -> None:
+    model = OnnxBuilder()
+    attributes: dict[str, Any] = {"kernel_shape": [2, 2]} if op_type == "MaxPool" else {"perm": [0, 2, 3, 1]}
+    moved = model.node(op_type, model.real_input(SHAPE, GRID), **attributes)
+    graph = load_model(model.build(model.quantized(moved, (0.07, 1))))
+    kind = {"MaxPool": "MAX_POOL_2D", "Transpose": "TRANSPOSE"}[op_type]
+    assert [operator.kind for operator in graph.operators] == [kind, "QUANTIZE"]
+
+
+def test_a_reshape_to_real_numbers_is_left_to_the_cpu() -> None:
+    model = OnnxBuilder()
+    model.output(model.node("Flatten", model.real_input(SHAPE, GRID)), np.float32)
+    assert [operator.kind for operator in load_model(model.build()).operators] == ["DequantizeLinear", "Flatten"]
 
 
 def test_integers_are_split_with_their_grid() -> None:

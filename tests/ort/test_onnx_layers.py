@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnx_models import OnnxBuilder, normal
+from onnx_models import Grid, OnnxBuilder, normal
 from onnx_runs import IN, OUT, noise, on_npu, onnx_agreement
 
 FEW = settings(max_examples=12)
@@ -140,11 +140,12 @@ def test_normalizations_of_each_channel(channels: int, spread: float, offset: fl
 
 
 @pytest.mark.parametrize("op_type", ["GlobalMaxPool", "ReduceMax"])
-def test_the_largest_of_an_image(op_type: str) -> None:
+@pytest.mark.parametrize("grid", [IN, OUT])
+def test_the_largest_of_an_image(op_type: str, grid: Grid) -> None:
     model = OnnxBuilder()
     attributes = {"axes": [2, 3]} if op_type == "ReduceMax" else {}
     result = model.node(op_type, model.real_input((1, 20, 9, 7), IN), **attributes)
-    found = onnx_agreement(model.build(model.quantized(result, IN, name="y")), [noise((1, 20, 9, 7))])
+    found = onnx_agreement(model.build(model.quantized(result, grid, name="y")), [noise((1, 20, 9, 7))])
     assert not found.reasons(), f"on the CPU: {found.reasons()}"
     assert np.array_equal(found.found["y"], found.expected["y"])
 

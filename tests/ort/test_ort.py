@@ -89,7 +89,7 @@ def test_the_reference_of_a_qlinear_model_is_onnx_runtimes_own_result_but_for_ro
 
 def test_onnx_runtimes_complaints_are_one_line() -> None:
     with pytest.raises(ModelError, match=r"ONNX Runtime refuses the model") as refused:
-        Reference(b"")
+        Reference(b"").tensors([])
     with pytest.raises(DeviceError, match=r"ONNX Runtime fails to run the model") as failed:
         Piece(diamond()).run([np.zeros((1, 4), np.float32)])
     assert "\n" not in f"{refused.value}{failed.value}"

@@ -77,7 +77,7 @@ def test_a_single_input_may_be_an_array_or_nested_lists(mixed: Case) -> None:
         (lambda a, b: [a, b, b], "3 were given"),
         (lambda a, _: {"input0": a}, "'input1' is missing"),
         (lambda a, b: {"input0": a, "input1": b, "input2": b}, "'input2' is not one"),
-        (lambda a, b: [a[0], b], r"input input0 needs int8 of shape \(1, 6, 7, 5\); the shape given is \(6, 7, 5\)"),
+        (lambda a, b: [a[0], b], r"input 'input0' needs int8 of shape \(1, 6, 7, 5\); the shape given is \(6, 7, 5\)"),
         (lambda a, b: [a.astype(np.float32), b], "float32 was given: quantize it"),
         (lambda a, b: [a, np.full(b.shape, np.nan)], "NaN or infinity was given"),
         (lambda a, b: [a.astype(np.int16) + 300, b], r"values .* do not fit"),

@@ -71,7 +71,7 @@ def find_function(net: Net, quantize: Node) -> Function | None:
     made = [node.outputs[0] for node in found.values()]
     if any(name in net.outputs or not inside.issuperset(net.consumers[name]) for name in made):
         return None
-    if any(net.types[name].dtype.kind not in "fb" for name in made):  # dividing integers by zero ends the process
+    if any(net.types[name].dtype.kind not in "fb" for name in made):  # some arithmetic on integers ends the process
         return None
     data = {node.inputs[0] for node in sources.values() if not _is_one_number(net, node)}
     if not found or len(data) != 1 or not _maps_bytes(net, data.pop(), quantize):

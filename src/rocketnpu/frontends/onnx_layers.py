@@ -29,6 +29,7 @@ from rocketnpu.ir import (
 
 OHWI = (0, 2, 3, 1)
 DEPTHWISE_1HWC = (1, 2, 3, 0)
+TRANSPOSED_OHWI = (1, 2, 3, 0)
 SIGN_FLIP = 128
 
 MOST_DENSE_WEIGHTS = 1 << 24
@@ -130,6 +131,8 @@ def _conv_transpose(call: Call) -> Translation:
     if bias is not None and bias.shape != (outputs,):
         raise ModelError(f"{call.where} has a bias of shape {bias.shape} for {outputs} output channels")
     dilations = pair(call, "dilations")
+    if weights.quantization is None:
+        return Translation("TRANSPOSE_CONV", (None, _transposed(weights, TRANSPOSED_OHWI), data, bias))
     dense = None if dilations is None or min(dilations) < 1 else _dense(weights, groups, dilations)
     pads = None if dense is None else _cut_off(call, (dense.shape[1], dense.shape[2]))
     strides = pair(call, "strides")

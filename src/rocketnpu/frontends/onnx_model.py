@@ -7,6 +7,7 @@
 4. Quantized models are brought to opset 13, the first one that can say "per channel", and all models to the newest one
    that ONNX Runtime runs.
 5. Arithmetic on constants and shapes is done once, here.
+6. What only moves quantized elements is quantized itself (onnx_grids.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.onnx_grids import keep_grids
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx_qlinear import QLINEAR, rewrite_qlinear
 
@@ -92,6 +94,8 @@ def read_model(data: bytes, name: str) -> Source:
         rewrite_qlinear(model)
     if opaque is None and _needs_tidying(model):
         model = _tidied(model, name)
+    if opaque is None:
+        keep_grids(model)
     return Source(model, names, opaque)
 
 

@@ -18,7 +18,7 @@ def check_input(tensor: Tensor, value: ArrayLike) -> NDArray[Any]:
     Only lossless conversions happen: integers that fit into the tensor's integer dtype, numbers into a float dtype.
     Real numbers are not quantized here. Raises ModelError that says what the tensor needs and what was given.
     """
-    needs = f"input {tensor.name} needs {tensor.dtype} of shape {tensor.shape}"
+    needs = f"input {tensor.name!r} needs {tensor.dtype} of shape {tensor.shape}"
     try:
         array: NDArray[Any] = np.asarray(value)
     except ValueError as error:
@@ -35,8 +35,8 @@ def check_input(tensor: Tensor, value: ArrayLike) -> NDArray[Any]:
 def check_inputs(tensors: Sequence[Tensor], values: Sequence[ArrayLike]) -> list[NDArray[Any]]:
     """Every input checked, in the order of `tensors`; raises ModelError also when their number differs."""
     if len(values) != len(tensors):
-        names = ", ".join(tensor.name for tensor in tensors)
-        raise ModelError(f"the model has {len(tensors)} inputs ({names}); {len(values)} were given")
+        names = ", ".join(repr(tensor.name) for tensor in tensors)
+        raise ModelError(f"the model needs an array for each of its inputs ({names}); given: {len(values)}")
     return [check_input(tensor, value) for tensor, value in zip(tensors, values, strict=True)]
 
 
@@ -48,7 +48,7 @@ def _check_lossless(array: NDArray[Any], tensor: Tensor, needs: str) -> None:
     if given in "iu" and wanted in "iu":
         limits = np.iinfo(tensor.dtype.str)
         if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
-            raise ModelError(f"{needs}; values {array.min()}..{array.max()} do not fit")
+            raise ModelError(f"{needs}; the values given, {array.min()}..{array.max()}, do not fit")
         return
     if not (given in "iuf" and wanted == "f"):
         raise ModelError(f"{needs}; {array.dtype} was given")

@@ -6,7 +6,7 @@ import importlib
 import os
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
@@ -66,7 +66,7 @@ def without_chatter() -> Generator[None]:
                     os.write(_STDERR, line)
 
 
-def run_interpreter(interpreter: Any, inputs: list[Any]) -> None:
+def run_interpreter(interpreter: Any, inputs: Sequence[Any]) -> None:
     """One run on checked inputs in the model's order; raises DeviceError with LiteRT's reason when it fails."""
     with litert_errors(DeviceError, "LiteRT fails to run the model"):
         for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):

@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.frontends import load_tflite
 from rocketnpu.ir import Graph, Tensor
+from rocketnpu.litert.engine import guarded_engine
 from rocketnpu.litert.inputs import check_inputs
-from rocketnpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
+from rocketnpu.litert.interpreter import Kernels
 from rocketnpu.litert.reference import Reference
 
 
 class Piece:
-    """A TFLite model on the CPU. The interpreter is built at the first run; runs from several threads take turns.
+    """A TFLite model on the CPU. The first run builds the interpreter; runs from several threads take turns.
 
     Quantized pieces run without XNNPACK, whose rounding differs from TFLite's reference kernels; float ones with it.
     """
@@ -24,9 +25,8 @@ class Piece:
     def __init__(self, model: bytes, name: str = "the CPU's piece of the model", threads: int = 1) -> None:
         """Checks the file; raises ModelError as `load_tflite` does. `threads` is what LiteRT may use."""
         self._graph: Graph = load_tflite(model, name)
-        self._threads = threads
+        self._engine = guarded_engine(self._graph, _kernels(self._graph), threads)
         self._lock = threading.Lock()
-        self._interpreter: Any = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -41,15 +41,12 @@ class Piece:
     def run(self, inputs: Sequence[ArrayLike]) -> list[NDArray[Any]]:
         """The outputs for one set of inputs, both by position, in the tensors' own shapes and dtypes.
 
-        Raises ModelError for inputs that don't fit or a model that LiteRT refuses, DeviceError when the run fails.
+        Raises ModelError for inputs that don't fit or a model that LiteRT refuses or dies of, DeviceError when the run
+        fails.
         """
         values = check_inputs(self.inputs, inputs)
         with self._lock:
-            if self._interpreter is None:
-                self._interpreter = build_interpreter(self._graph.model, _kernels(self._graph), threads=self._threads)
-            run_interpreter(self._interpreter, values)
-            details = self._interpreter.get_output_details()
-            return [self._interpreter.get_tensor(detail["index"]) for detail in details]
+            return self._engine.run(values)
 
     def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
         """All tensors of one run by name, also those that do not leave the piece; slower than `run`. Raises as `run`

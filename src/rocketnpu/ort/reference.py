@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
-from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.ort.engine import guarded_engine
 
 
 class Reference:
     """All tensors of a model for any number of inputs. Between DequantizeLinear and QuantizeLinear it is float."""
 
     def __init__(self, model: bytes, name: str = "the model") -> None:
-        """`model` is an ONNX file. Raises ModelError for a malformed one, and when ONNX Runtime refuses it."""
+        """`model` is an ONNX file. Raises ModelError for a malformed one."""
         onnx = library("onnx")
         proto = onnx.ModelProto()
         with refusal_is_model_error(f"{name} is not an ONNX model"):
@@ -31,15 +30,15 @@ class Reference:
                 onnx.ValueInfoProto(name=output) for output in node.output if output and output not in declared
             )
         self._outputs = [value.name for value in proto.graph.output]
-        self._session: Any = build_session(proto.SerializeToString(), optimize=False)
+        operators = [node.op_type for node in proto.graph.node]
+        self._engine = guarded_engine(proto.SerializeToString(), operators, name, optimize=False)
 
     def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
         """Graph inputs, in the order of which `inputs` come, and the outputs of all nodes by name.
 
-        Raises ModelError when the number of inputs differs, DeviceError when ONNX Runtime fails.
+        Raises ModelError when the number of inputs differs, and when ONNX Runtime refuses the model or dies of it,
+        DeviceError when the run fails.
         """
-        if len(inputs) != len(self._inputs):
-            raise ModelError(f"the model has {len(self._inputs)} inputs; {len(inputs)} were given")
-        values = {name: np.asarray(value) for name, value in zip(self._inputs, inputs, strict=True)}
-        found = run_session(self._session, self._outputs, values)
-        return values | dict(zip(self._outputs, found, strict=True))
+        values = [np.asarray(value) for value in inputs]
+        found = self._engine.run(values)
+        return dict(zip(self._inputs, values, strict=True)) | dict(zip(self._outputs, found, strict=True))

@@ -1,0 +1,45 @@
+"""ONNX Runtime's session as one function of arrays, in this process where it is known to be safe, else in a child.
+
+ONNX Runtime checks types, and shapes for the most part; of what some operators make of strange shapes and values the
+process dies. `vouch` names those that were seen to survive; every other model is confined. A child costs a third of a
+second once, and each run the copying of its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.confined import Guarded
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.ort.vouch import is_vouched_for
+
+
+class Engine:
+    """A session, built at once; a run takes the model's inputs by position and returns its outputs."""
+
+    def __init__(self, model: bytes, name: str, optimize: bool, threads: int) -> None:
+        """`name` is what errors call the model. Raises ModelError with ONNX Runtime's reason when it refuses it."""
+        self._session: Any = build_session(model, optimize=optimize, threads=threads)
+        self._name = name
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, values: Sequence[Any]) -> list[NDArray[Any]]:
+        """One run; ModelError for another number of inputs, DeviceError with ONNX Runtime's reason when it fails."""
+        if len(values) != len(self._inputs):
+            names = ", ".join(map(repr, self._inputs))
+            raise ModelError(f"{self._name} needs an array for each of its inputs ({names}); given: {len(values)}")
+        arrays = {name: np.asarray(value) for name, value in zip(self._inputs, values, strict=True)}
+        return run_session(self._session, self._outputs, arrays)
+
+
+def guarded_engine(model: bytes, operators: Sequence[str], name: str, *, optimize: bool, threads: int = 1) -> Guarded:
+    """An `Engine` for a model of any origin, confined where nobody vouches for it; `operators` are its nodes' types."""
+    kinds = tuple(dict.fromkeys(operators))
+    crash = f"ONNX Runtime crashes on the model's operators {', '.join(kinds)}"
+    return Guarded(Engine, model, name, optimize, threads, safe=is_vouched_for(kinds), crash=crash)

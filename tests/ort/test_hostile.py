@@ -1,0 +1,61 @@
+"""Models that ONNX Runtime dies of: one line, and this process lives on. The ordinary ones start no child."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_models import OnnxBuilder, quantize, small_network
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends import load_model
+from rocketnpu.ort import Piece, Reference
+from rocketnpu.ort.vouch import is_vouched_for
+
+SMALLEST = np.full(4, np.iinfo(np.int32).min, np.int32)
+
+
+@pytest.fixture
+def hostile() -> bytes:
+    """Its only operator overflows in a way that the processor reports."""
+    model = OnnxBuilder()
+    return model.build(model.node("Mod", model.constant(SMALLEST), model.input((4,), np.int32)), dtype=np.int32)
+
+
+def test_a_model_that_onnx_runtime_dies_of_is_refused(hostile: bytes) -> None:
+    model = load_model(hostile).model
+    for run in (Piece(model).run, Reference(model).tensors):
+        with pytest.raises(
+            ModelError, match=r"^ONNX Runtime crashes on the model's operators Mod \(.*SIGFPE\)"
+        ) as caught:
+            run([np.full(4, -1, np.int32)])
+        assert "\n" not in str(caught.value)
+
+
+def test_what_runs_in_a_child_gives_the_same_tensors(hostile: bytes) -> None:
+    divisors = np.array([3, 5, 7, 9], np.int32)
+    model = load_model(hostile).model
+    (found,) = Piece(model).run([divisors])
+    assert found.tolist() == (SMALLEST % divisors).tolist()
+    assert list(Reference(model).tensors([divisors]).values())[1].tolist() == found.tolist()
+
+
+def test_the_command_line_says_so_in_one_line(tmp_path: Path, hostile: bytes) -> None:
+    (tmp_path / "hostile.onnx").write_bytes(hostile)
+    np.save(tmp_path / "x.npy", np.full(4, -1, np.int32))
+    command = ["run", str(tmp_path / "hostile.onnx"), "--input", str(tmp_path / "x.npy")]
+    found = subprocess.run(
+        [sys.executable, "-m", "rocketnpu", *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.returncode == 2, found
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("rocketnpu: ONNX Runtime crashes on the model's operators Mod (its process died of SIGFPE)")
+
+
+@pytest.mark.parametrize("data", [quantize(small_network()), small_network().SerializeToString()])
+def test_ordinary_networks_run_in_this_process(data: bytes) -> None:
+    assert is_vouched_for(node.op_type for node in onnx.load_from_string(load_model(data).model).graph.node)
