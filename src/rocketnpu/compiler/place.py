@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError, check, data_inputs
-from rocketnpu.compiler.flatten import flatten_folds
+from rocketnpu.compiler.flatten import Fold, flatten_folds
 from rocketnpu.compiler.lower import lower
 from rocketnpu.compiler.lower.pooling_unit import POOLS, lower_on_pooling_unit
 from rocketnpu.compiler.lowered import (
@@ -145,19 +145,34 @@ def place(graph: Graph, keep: Collection[str], options: Options) -> tuple[tuple[
     """
     candidates = (*flatten_folds(graph, keep), *pad_folds(graph, keep))
     folds = {fold.consumer.index: (fold, _place(graph, fold.folded, options)) for fold in candidates}
-    folds = {
-        index: (fold, replace(item, absorbed=(fold.absorbed,)))
-        for index, (fold, item) in folds.items()
-        if item.reason is None
-    }
-    absorbed = {fold.absorbed.index: fold for fold, _ in folds.values()}
+    folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
+    gone = _gone(graph, [fold for fold, _ in folds.values()], keep)
     placed = [
-        folds[op.index][1] if op.index in folds else _place(graph, op, options)
+        replace(folds[op.index][1], absorbed=tuple(other for other in graph.operators if gone.get(other.index) is op))
+        if op.index in folds
+        else _place(graph, op, options)
         for op in graph.operators
-        if op.index not in absorbed
+        if op.index not in gone
     ]
-    dissolved = {fold.absorbed.outputs[0]: fold.consumer.name for fold in absorbed.values()}
+    dissolved = {name: gone[op.index].name for op in graph.operators if op.index in gone for name in op.outputs}
     return _without_detours(placed), dissolved
+
+
+def _gone(graph: Graph, folds: Sequence[Fold], keep: Collection[str]) -> dict[int, Operator]:
+    """For each operator that folds make needless, by index, the one that stands for it: for those absorbed, and for
+    what computes an operand, such as a shape, for these alone."""
+    gone = {fold.absorbed.index: fold.consumer for fold in folds}
+    folded = {fold.consumer.index: fold.folded for fold in folds}
+    readers: dict[str, list[int]] = {}
+    for op in graph.operators:
+        for name in folded.get(op.index, op).inputs:
+            readers.setdefault(name or "", []).append(op.index)
+    kept = {*graph.outputs, *keep}
+    for op in reversed(graph.operators):
+        after = [index for name in op.outputs for index in readers.get(name, ())]
+        if op.index not in gone and kept.isdisjoint(op.outputs) and after and all(index in gone for index in after):
+            gone[op.index] = gone[after[0]]
+    return gone
 
 
 def _without_detours(placed: Sequence[Placed]) -> tuple[Placed, ...]:
