@@ -97,8 +97,6 @@ def test_a_face_detector_with_half_floats_is_as_accurate_on_the_npu_as_litert_s_
     found = decibels(on_the_npu(program, held), expected)
     mark = decibels(tflite_outputs(repair(graph), calibration, held), expected)
     assert all(found[name] >= SHARE * mark[name] for name in mark), (found, mark)
-    for name, value in quantized.report.outputs.items():  # 1 in 10,000 bytes of the layers differs by 1: 0.7 dB here
-        assert found[name] == pytest.approx(value, abs=1.0), "the report tells what the NPU reaches"
 
 
 def test_layers_of_a_quantized_face_detector_are_within_1_of_the_reference(face):

@@ -14,6 +14,7 @@ from rocketnpu import litert
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model, load_tflite
 from rocketnpu.ir import Activation
+from rocketnpu.litert.interpreter import build_interpreter
 from rocketnpu.quantizer import equalize, tflite_equalize
 from rocketnpu.quantizer.ranges import measure
 from rocketnpu.quantizer.tflite_model import TfliteModel
@@ -205,6 +206,10 @@ def test_outputs_keep_their_names_also_where_others_read_them():
     assert [graph.tensors[name].dtype for name in (*graph.inputs, *graph.outputs)] == [np.float32] * 4
     assert min(quantized.report.outputs.values()) > 30
     assert {"first", "slope", "last"} <= {layer.tensor for layer in quantized.report.layers}
+    runner = build_interpreter(quantized.model, "plain").get_signature_runner()
+    assert {name: values.dtype for name, values in runner(x=inputs(1)[0]).items()} == dict.fromkeys(
+        graph.outputs, np.float32
+    )
 
 
 def test_a_classifier_computes_on_the_npu_up_to_its_softmax():

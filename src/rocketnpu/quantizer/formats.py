@@ -48,6 +48,7 @@ class Format:
 
 
 def _repair_tflite(data: bytes, name: str) -> bytes:
+    tflite_quantizer.library("quantizer")  # its absence is said before the work of calibrating
     graph = load_tflite(data, name)
     if graph.opaque is not None:
         raise ModelError(f"{name} can't be quantized: {graph.opaque}")

@@ -56,7 +56,7 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
 
     Raises ModelError with the quantizer's reason when it refuses the file, Error when it is not installed.
     """
-    module, recipes = _library("quantizer"), _library("recipe")
+    module, recipes = library("quantizer"), library("recipe")
     graph = load_tflite(data, "the model")
     with refusal_is_model_error("LiteRT's quantizer refuses the model"), _quiet():
         quantizer = module.Quantizer(data, recipes.static_wi8_ai8())
@@ -69,6 +69,7 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
     _restore_outputs(model, graph.outputs)
     correct_biases(model, TfliteModel(data), ranges)
     quantize_rest(model, ranges)
+    model.sign()
     return model.build()
 
 
@@ -80,7 +81,8 @@ def _quiet() -> Generator[None]:
         yield
 
 
-def _library(module: str) -> Any:
+def library(module: str) -> Any:
+    """A module of the quantizer; raises Error with what to install when it is missing."""
     try:
         return importlib.import_module(f"ai_edge_quantizer.{module}")
     except ImportError as error:
