@@ -186,7 +186,10 @@ class TfliteModel:
         self.places = {name: place for place, name in enumerate(self.names)}
 
     def build(self) -> bytes:
-        """The file: without tensors that nothing uses, its constants aligned as schema.fbs asks for."""
+        """The file: without tensors that nothing uses, its constants aligned as schema.fbs asks for.
+
+        The last thing that is done with this object.
+        """
         self._drop_unused()
         for place, buffer in enumerate(self._model.buffers):
             self._model.buffers[place] = AlignedBuffer(b"" if buffer.data is None else bytes(buffer.data))
