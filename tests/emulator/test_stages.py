@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rocketnpu.emulator.element_wise import ElementOp, ElementWise, OperandConverter
 from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.stages import Add, Clamp, Lookup, Multiply, Operand, OutputConverter, Step, Truncate, scalar
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.arithmetic import LUT_ENTRIES, LookupTable, Slope
 

@@ -7,6 +7,7 @@ Where both give the same byte, it is the exact one; where they differ, the exact
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -94,47 +95,74 @@ def identity() -> Affine:
 
 @dataclass(frozen=True, eq=False)
 class Bracket:
-    """Two float32 forms that the exact output byte lies between; arrays float32, [1] or [channels].
+    """Two float32 forms that the exact output byte lies between; arrays are [1] or [channels].
 
-    With t = (acc + bias)*slope + e*weight, limited to `floor`..`ceiling`: round(t + least) and round(t + most),
-    saturated to int8. `bias` is int64; `weight` is None without a second tensor, a limit None where int8 is narrower.
+    With t = (acc + bias + shift)*slope + e*weight + offset, limited to `floor`..`ceiling`: round(t) and
+    round(t + width), saturated to int8. `bias` is int64, `shift` float64, the others float32. `weight` is None without
+    a second tensor, `offset` where `shift` stands for it, a limit where int8 is narrower.
     """
 
     bias: Integers
+    shift: Array
     slope: Array
     weight: Array | None
-    least: Array
-    most: Array
+    offset: Array | None
     floor: Array | None
     ceiling: Array | None
+    width: float
+
+    @property
+    def is_multiple(self) -> bool:
+        """Whether t is a positive multiple of the sum, the same for all channels."""
+        plain = self.weight is None and self.offset is None and self.floor is None and self.ceiling is None
+        return plain and self.slope.size == 1 and bool(self.slope[0] > 0)
 
 
+_FLOAT32_EXACT = 1 << 24
+_ROUNDINGS = 16 / _FLOAT32_EXACT
+"""Twice the float32 roundings on the way: of slope, weight, offset and width, of two products and three sums."""
 _INT8 = np.iinfo(np.int8)
-_UNIT_ROUNDOFF = 2.0**-24
-_ROUNDINGS = 16
-"""Twice the float32 roundings on the way: of slope, weight and offset, of three products or sums, and of the result."""
-_LARGEST_BYTE = 130
-"""An output this large is saturated, whatever its error."""
-_WIDEST = 2.0**-5
-"""Errors above which too many elements would be left to the exact stages."""
+_LARGEST_TERM = 130
+"""A sum beyond this is saturated, whatever its float32 errors."""
+_SATURATED = 127.75
+"""What rounds to a saturated byte, with any error that a bracket may have."""
+_WIDEST = 2.0**-4
+"""Brackets wider than this leave too many elements to the exact stages."""
+_STEEPEST = 2.0**-6
+"""Slopes above which a whole number of grid units is too coarse to stand for the offset."""
 
 
-def bracket(v: Affine, limits: tuple[Integers, Integers] | None, element_magnitude: int | None) -> Bracket | None:
+def bracket(
+    v: Affine, bound: int, limits: tuple[Integers, Integers] | None, element_magnitude: int | None
+) -> Bracket | None:
     """The bracket of an int8 output that clamps keep within `limits`; None if it would be wide.
 
-    `element_magnitude` bounds the second tensor, None without one.
+    `bound` limits accumulators. `element_magnitude` bounds the second tensor, None without one.
     """
-    terms = _LARGEST_BYTE + np.abs(v.offset) + np.abs(v.weight) * (element_magnitude or 0)
-    margin = v.error + _ROUNDINGS * _UNIT_ROUNDOFF * terms
-    if margin.max() > _WIDEST or v.reach.min() < _LARGEST_BYTE:
+    element = np.abs(v.weight) * (element_magnitude or 0)
+    shift: Array = np.zeros(1)
+    offset: Array | None = v.offset
+    margin = v.error + _ROUNDINGS * (_LARGEST_TERM + element + np.abs(v.offset))
+    width: Array = 2 * margin
+    if (v.slope != 0).all():
+        # The finest grid on which all sums are exact: what is lost on it widens the bracket.
+        largest = bound + float((np.abs(v.bias) + (np.abs(v.offset) + 1) / np.abs(v.slope)).max()) + 1
+        grid = 2.0 ** math.floor(math.log2(_FLOAT32_EXACT / largest))
+        if grid >= 1 and (np.abs(v.slope) <= grid * _STEEPEST).all():
+            margin = v.error + _ROUNDINGS * (_LARGEST_TERM + element)
+            steps = (v.offset - margin) / v.slope * grid
+            shift = np.where(v.slope > 0, np.floor(steps), np.ceil(steps)) / grid
+            offset, width = None, v.offset + margin - shift * v.slope
+    if width.max() > _WIDEST or v.reach.min() < _SATURATED or bound + np.abs(v.bias).max() > _FLOAT32_EXACT:
         return None
     floor, ceiling = limits or (None, None)
     return Bracket(
         v.bias,
+        shift,
         v.slope.astype(np.float32),
         None if element_magnitude is None else v.weight.astype(np.float32),
-        (v.offset - margin).astype(np.float32),
-        (v.offset + margin).astype(np.float32),
-        None if floor is None or floor.max() <= _INT8.min else (floor - v.offset).astype(np.float32),
-        None if ceiling is None or ceiling.min() >= _INT8.max else (ceiling - v.offset).astype(np.float32),
+        None if offset is None else (offset - margin).astype(np.float32),
+        None if floor is None or floor.max() <= _INT8.min else floor.astype(np.float32),
+        None if ceiling is None or ceiling.min() >= _INT8.max else ceiling.astype(np.float32),
+        float(width.max()),
     )

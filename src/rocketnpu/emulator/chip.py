@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ from rocketnpu.emulator.pc import (
 )
 from rocketnpu.emulator.ppu import PoolTask
 from rocketnpu.emulator.state import RegisterWords, TaskState
-from rocketnpu.emulator.workers import Workers
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError, DeviceTimeout
 from rocketnpu.hw import regcmd, rules
 from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
@@ -64,10 +65,10 @@ class RunResult:
 class Core:
     """One core: its register groups, its program controller and the tasks it has decoded."""
 
-    def __init__(self, number: int, memory: Memory, workers: Workers, decoded: OrderedDict[object, Task]) -> None:
+    def __init__(self, number: int, memory: Memory, workspace: Workspace, decoded: OrderedDict[object, Task]) -> None:
         self.number = number
         self.fetcher = CommandFetcher(memory)
-        self._machine = Machine(memory, workers)
+        self._machine = Machine(memory, workspace)
         self.groups = {block: RegisterGroups(block) for block in GROUPED_BLOCKS}
         self._decoded = decoded
 
@@ -150,9 +151,9 @@ class Emulator:
         self.memory: Bytes = np.zeros(memory_bytes, np.uint8)
         self._mappings = Mappings()
         memory = Memory(self.memory, self._mappings)
-        self._workers = Workers()
+        workspace = Workspace()
         decoded: OrderedDict[object, Task] = OrderedDict()
-        self._cores = [Core(number, memory, self._workers, decoded) for number in range(CORES)]
+        self._cores = [Core(number, memory, workspace, decoded) for number in range(CORES)]
 
     def map(self, address: int, offset: int, size_bytes: int, *, writable: bool = True) -> None:
         """Let the cores see memory[offset : offset + size_bytes] at `address` (an IOVA of 32 bits).
@@ -202,11 +203,10 @@ class Emulator:
             self._cores[core].kick(at, number, regcmd.length_code(length))
             for core, at, number, length in zip(cores, addresses, counts, lengths, strict=True)
         ]
-        with self._workers.alone():
-            for step in range(max(counts)):
-                for chain in chains:
-                    if step < chain.count:
-                        chain.step()
+        for step in range(max(counts)):
+            for chain in chains:
+                if step < chain.count:
+                    chain.step()
         for chain in chains:
             if not chain.interrupts & interrupt_mask:
                 raise DeviceTimeout(
@@ -224,6 +224,7 @@ def _each(value: OneOrMore, cores: Sequence[int], name: str) -> list[int]:
     return list(value)
 
 
+@cache
 def _interrupt_bit(block: Block) -> int:
     return PC.INTERRUPT_MASK.field(f"{block.name}_0").lsb
 

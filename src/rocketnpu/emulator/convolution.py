@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from rocketnpu.emulator.dpu import (
     truncation,
     uses_lut,
 )
-from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Reader, decode_reader
+from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Planes, Reader, decode_reader
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.features import FeatureReader
 from rocketnpu.emulator.float_stages import FloatPipeline
@@ -31,7 +32,7 @@ from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.precision import DTYPES
 from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.tiles import Tile, output_tiles
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.codes import INT8, USE_ALL
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
@@ -71,13 +72,16 @@ class _Prepared:
             self._pipelines[channels] = self._pipeline(*channels)
         pipeline, accumulator = self._pipelines[channels], self._accumulator
         if isinstance(pipeline, Pipeline) and isinstance(accumulator, Int8Accumulator):
+            if element is None and accumulator.only_fills(tile):
+                pixels = (tile.last_row - tile.first_row) * self._output.width
+                zeros = np.zeros((1, tile.last_channel - tile.first_channel), np.float32)
+                return np.repeat(pipeline.run(zeros, None, workspace), pixels, axis=0)
             if channels not in self._brackets:
                 self._brackets[channels] = pipeline.bracket()
             bracket = self._brackets[channels]
-            if bracket is not None and accumulator.takes(bracket, tile):
-                sums, low, high = accumulator.run_bracket(data, tile, workspace, bracket, element)
-                pipeline.settle(sums, bracket.bias, low, high, element, workspace)
-                return low
+            if bracket is not None and accumulator.takes_brackets:
+                outcome = accumulator.run_bracket(data, tile, bracket, element)
+                return pipeline.settle(bracket, outcome, element, workspace)
         return pipeline.run(accumulator.run(data, tile, workspace), element, workspace)
 
     def _pipeline(self, first: int, last: int) -> Pipeline | FloatPipeline:
@@ -135,19 +139,22 @@ class ConvolutionTask:
         if np.may_share_memory(data, target.array):
             data = data.copy()
 
-        def work(tile: Tile, workspace: Workspace) -> None:
-            operand: Array | None = None
-            if element:
-                first, last = tile.first_row * self.output.width, tile.last_row * self.output.width
-                shape = (last - first, tile.last_channel - tile.first_channel)
-                operand = workspace.take("element", shape, DTYPES[element.precision])
-                span = slice(tile.first_channel, tile.last_channel)
-                element.gather(element_data, first, last, span, operand.view(np.uint8))
-            result = prepared.run(data, tile, operand, workspace)
-            self.output.store(target.array, result, tile.first_row, tile.first_channel)
-
-        machine.workers.run(self._tiles(machine.workers.count), work)
+        for tile in self._tiles:
+            operand = None if element is None else self._operand(element, element_data, tile, machine.workspace)
+            # Nothing here holds on to a result, which is the library's memory and gone with the next run.
+            self.output.store(
+                target.array, prepared.run(data, tile, operand, machine.workspace), tile.first_row, tile.first_channel
+            )
         target.commit()
+
+    def _operand(self, element: Planes, data: list[Bytes], tile: Tile, workspace: Workspace) -> Array:
+        """EW's operand for a tile, [pixels, channels]."""
+        first, last = tile.first_row * self.output.width, tile.last_row * self.output.width
+        shape = (last - first, tile.last_channel - tile.first_channel)
+        operand: Array = workspace.take("element", shape, DTYPES[element.precision])
+        channels = slice(tile.first_channel, tile.last_channel)
+        element.gather(data, first, last, channels, operand.view(np.uint8))
+        return operand
 
     def accumulator(self, raw: Bytes, ow: NDArray[np.int64]) -> Accumulator:
         """The MACs for stored weights; `ow` [channels] is added to each weight (CPEND).
@@ -228,13 +235,10 @@ class ConvolutionTask:
                 raise unsupported(CNA.CBUF_CON0, field, 1, "the previous task of this run loaded something else")
         held.weights, held.features = c.weights, c.feature.region
 
-    def _tiles(self, workers: int) -> list[Tile]:
+    @cached_property
+    def _tiles(self) -> list[Tile]:
         c, out = self.convolution, self.output
-        lanes = 1 if c.depthwise else c.lanes
-        work = out.width * out.height * out.channels * c.rows.kernel * c.columns.kernel * lanes
-        return output_tiles(
-            out.height, out.width, out.channels, c.lanes if c.depthwise else out.channels, work, workers
-        )
+        return output_tiles(out.height, out.width, out.channels, c.lanes if c.depthwise else out.channels)
 
 
 def _read(memory: Memory, region: Region | None, unit: str) -> Bytes | None:
@@ -245,5 +249,5 @@ def _same(a: Bytes | None, b: Bytes | None) -> bool:
     if a is None or b is None or a.size != b.size:
         return False
     whole = a.size // 8 * 8
-    same = np.array_equal(a[:whole].view(np.uint64), b[:whole].view(np.uint64))
-    return same and np.array_equal(a[whole:], b[whole:])
+    words = a[:whole].view(np.uint64) == b[:whole].view(np.uint64)
+    return bool(words.all()) and (whole == a.size or bool((a[whole:] == b[whole:]).all()))

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.cna import Convolution
 from rocketnpu.emulator.features import FeatureReader
-from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, Geometry, exact_parts
+from rocketnpu.emulator.library import FloatConvolution, Geometry, exact_parts
 from rocketnpu.emulator.memory import Bytes
 from rocketnpu.emulator.tiles import Tile
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 
 Array: TypeAlias = NDArray[Any]
 
@@ -38,7 +38,7 @@ class Accumulator(Protocol):
 
 
 class Int8Accumulator:
-    """Convolutions of gathered windows, by a library made ready for each shape of tile and each worker."""
+    """Convolutions of gathered windows, by a library made ready for each shape of tile."""
 
     def __init__(self, convolution: Convolution, reader: FeatureReader, weights: NDArray[np.int32]) -> None:
         """`weights` [channels, kh, kw, lanes], lanes 1 for depthwise; those of channels past the kernels are zero."""
@@ -50,30 +50,29 @@ class Int8Accumulator:
         self.bound = int(sums.max(initial=0)) * _INT8_MAGNITUDE
         self._lanes = lanes
         self._parts = exact_parts(weights if convolution.depthwise else weights[..., : lanes.stop], _INT8_MAGNITUDE)
-        self._ready: dict[tuple[Workspace, int, int, int], list[FloatConvolution]] = {}
+        self._ready: dict[tuple[int, int, int], list[FloatConvolution]] = {}
 
-    def takes(self, bracket: Bracket, tile: Tile) -> bool:
-        """Whether the bracket's bias leaves the sums exact, and the tile has any: then call `run_bracket`."""
-        fits = len(self._parts) == 1 and self.bound + int(np.abs(bracket.bias).max()) <= FLOAT32_EXACT
-        return fits and not self._only_fills(tile)
+    @property
+    def takes_brackets(self) -> bool:
+        """Whether all products are summed at once, so that `run_bracket` may be called."""
+        return len(self._parts) == 1
 
-    def run_bracket(
-        self, data: Bytes, tile: Tile, workspace: Workspace, bracket: Bracket, element: Array | None
-    ) -> list[Array]:
-        """Accumulators plus bias, and both ends of the bracket's output, [rows*width, channels] each."""
-        (convolution,) = self._convolutions(tile, workspace, bracket)
+    def only_fills(self, tile: Tile) -> bool:
+        """Whether the channels only fill a depthwise convolution's last group: no input, no weights, all sums 0."""
+        return self._convolution.depthwise and tile.first_channel >= self._convolution.lanes
+
+    def run_bracket(self, data: Bytes, tile: Tile, bracket: Bracket, element: Array | None) -> list[Array]:
+        """The sums that the bracket names, and both ends of its output, [rows*width, channels] each."""
+        (convolution,) = self._convolutions(tile, bracket)
         self._fill(convolution, data, tile)
         if element is not None:
             np.copyto(convolution.element(), element)
         return convolution.run()
 
-    def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
+    def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:  # noqa: ARG002
         """See Accumulator."""
-        if self._only_fills(tile):
-            pixels = (tile.last_row - tile.first_row) * self._convolution.columns.outputs
-            return np.zeros((pixels, tile.last_channel - tile.first_channel), np.float32)
         total: Array | None = None
-        convolutions = self._convolutions(tile, workspace, None)
+        convolutions = self._convolutions(tile, None)
         for convolution in convolutions:
             self._fill(convolution, data, tile)
             (sums,) = convolution.run()
@@ -83,17 +82,13 @@ class Int8Accumulator:
         assert total is not None
         return total
 
-    def _only_fills(self, tile: Tile) -> bool:
-        """Whether the channels only fill the last group of a depthwise convolution: no input, no weights."""
-        return self._convolution.depthwise and tile.first_channel >= self._convolution.lanes
-
     def _fill(self, convolution: FloatConvolution, data: Bytes, tile: Tile) -> None:
         lanes = slice(tile.first_channel, tile.last_channel) if self._convolution.depthwise else self._lanes
         self._reader.gather(data, tile.first_row, tile.last_row, lanes, convolution.window())
 
-    def _convolutions(self, tile: Tile, workspace: Workspace, bracket: Bracket | None) -> list[FloatConvolution]:
+    def _convolutions(self, tile: Tile, bracket: Bracket | None) -> list[FloatConvolution]:
         """One for each part; a tile is always run with the same bracket, or always without."""
-        key = (workspace, tile.last_row - tile.first_row, tile.first_channel, tile.last_channel)
+        key = (tile.last_row - tile.first_row, tile.first_channel, tile.last_channel)
         ready = self._ready.get(key)
         if ready is None:
             ready = self._ready[key] = [self._prepare(part, tile, bracket) for part in self._parts]

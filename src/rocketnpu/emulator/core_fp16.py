@@ -11,7 +11,7 @@ from rocketnpu.emulator.cna import Convolution
 from rocketnpu.emulator.features import FeatureReader
 from rocketnpu.emulator.memory import Bytes
 from rocketnpu.emulator.tiles import Tile
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 
 Array: TypeAlias = NDArray[Any]
 

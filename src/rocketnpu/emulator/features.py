@@ -11,7 +11,7 @@ from rocketnpu.emulator.cna import FEATURE_DMA, Convolution, InputConverter
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import ATOM, Bytes, Memory
 from rocketnpu.emulator.precision import DTYPES
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.hw import arithmetic
 from rocketnpu.hw.codes import INT8
 from rocketnpu.hw.layouts import pad_lane_bytes
@@ -55,6 +55,8 @@ class FeatureReader:
         in_columns, column_places = self._columns.inside(0, self._columns.outputs)
         present = min(max(self._lanes - channels.start, 0), window.shape[2])
         window[..., present:] = 0
+        if not present:
+            return
         if not (_covers(row_places, window.shape[0]) and _covers(column_places, window.shape[1])):
             window[..., :present] = self._padding[channels.start : channels.start + present]
         inside = window[row_places, column_places, :present]

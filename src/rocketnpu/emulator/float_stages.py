@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.hw.codes import FP16, FP32
 from rocketnpu.hw.registers import DPU
 

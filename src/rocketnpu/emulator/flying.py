@@ -15,7 +15,6 @@ from rocketnpu.emulator.memory import ATOM, Bytes
 from rocketnpu.emulator.pipeline import Pipeline
 from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
-from rocketnpu.emulator.workers import Workspace
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw.codes import INT8, INT16, INT32, USE_ALL
 from rocketnpu.hw.layouts import ATOM_BYTES
@@ -54,7 +53,7 @@ class FlyingTask:
 
     def run(self, machine: Machine) -> None:
         """See Task."""
-        memory, reader, out = machine.memory, self._reader, self._output
+        memory, workspace, reader, out = machine.memory, machine.workspace, self._reader, self._output
         channels = out.channels
         pipeline = Pipeline(
             integer_steps(self._state, self._operands(machine), machine.lut, slice(0, channels)),
@@ -68,7 +67,7 @@ class FlyingTask:
         table = None if element or self._has_channel_operands else pipeline.byte_table()
         rows = max(_TILE_ELEMENTS // (out.width * channels), 1)
 
-        def work(first: int, workspace: Workspace) -> None:
+        for first in range(0, out.height, rows):
             last = min(first + rows, out.height)
             span = (first * out.width, last * out.width, slice(0, channels))
             shape = ((last - first) * out.width, channels)
@@ -77,14 +76,12 @@ class FlyingTask:
             if table is not None:
                 found = np.frombuffer(values.tobytes().translate(table), np.int8).reshape(shape)
                 out.store(target.array, found, first, 0)
-                return
+                continue
             operand: Array | None = None
             if element:
                 operand = workspace.take("element", shape, DTYPES[element.precision])
                 element.gather(element_data, *span, operand.view(np.uint8))
             out.store(target.array, pipeline.run(values, operand, workspace), first, 0)
-
-        machine.workers.run(range(0, out.height, rows), work)
         target.commit()
 
     @property

@@ -128,6 +128,10 @@ class Bank:
         self._fault_active = fault.interrupt == "PAGE_FAULT"
         self._fault_is_write = fault.write
 
+    @property
+    def version(self) -> None:
+        """See Translation: tables in memory may change at any time."""
+
     def spans(self, address: int, size_bytes: int, *, write: bool) -> Spans:
         """See Translation."""
         if self._stalled or self._fault_active:
@@ -252,6 +256,10 @@ class Iommu:
         """All banks as after power-up."""
         for bank in self.banks:
             bank.reset()
+
+    @property
+    def version(self) -> None:
+        """See Translation: tables in memory may change at any time."""
 
     def spans(self, address: int, size_bytes: int, *, write: bool) -> Spans:
         """See Translation; raises TranslationFault or BusFault, DeviceError if a bank is stalled or banks differ."""

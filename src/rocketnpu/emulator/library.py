@@ -9,6 +9,7 @@ ones as fast; and the bracket four times faster than the stages in numpy.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +24,10 @@ Array: TypeAlias = NDArray[Any]
 
 FLOAT32_EXACT = 1 << 24
 _VALID_PADDING = 1
+_MOST_THREADS = 4
+"""Each interpreter keeps its threads."""
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_THREADS = min(_PROCESSORS, _MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,20 @@ class Geometry:
     dilation: tuple[int, int]
     depthwise: bool
 
+    def output_size(self, kernel: tuple[int, ...]) -> tuple[int, ...]:
+        """Height and width of the output for a kernel's height and width."""
+        reach = [(size - 1) * step + 1 for size, step in zip(kernel, self.dilation, strict=True)]
+        sizes = zip(self.window_shape[:2], reach, self.stride, strict=True)
+        return tuple((size - last) // step + 1 for size, last, step in sizes)
+
 
 class FloatConvolution:
     """One convolution of windows of one shape; not for concurrent use."""
 
     def __init__(self, geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | None = None) -> None:
-        """`weights` [OC, KH, KW, IC], or [1, KH, KW, C] if depthwise. With a bracket its bias is part of the sums."""
+        """`weights` [OC, KH, KW, IC], or [1, KH, KW, C] if depthwise. With a bracket sums have its bias and shift."""
         file = _file(geometry, weights, bracket)
-        self._interpreter: Any = build_interpreter(file, "fast")
+        self._interpreter: Any = build_interpreter(file, "fast", threads=_THREADS)
         self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 
@@ -84,10 +95,8 @@ def _file(geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | N
     model = LibraryModel()
     window = model.tensor((1, *geometry.window_shape), np.int8)
     channels = weights.shape[3] if geometry.depthwise else weights.shape[0]
-    reach = [(size - 1) * step + 1 for size, step in zip(weights.shape[1:3], geometry.dilation, strict=True)]
-    sizes = zip(geometry.window_shape[:2], reach, geometry.stride, strict=True)
-    shape = (1, *((size - last) // step + 1 for size, last, step in sizes), channels)
-    bias = np.broadcast_to(0 if bracket is None else bracket.bias, channels)
+    shape = (1, *geometry.output_size(weights.shape[1:3]), channels)
+    bias = np.broadcast_to(0 if bracket is None else bracket.bias + bracket.shift, channels)
     sums = model.operator(
         "DEPTHWISE_CONV_2D" if geometry.depthwise else "CONV_2D",
         [_as_float(model, window), model.constant(weights), model.constant(bias)],
@@ -104,22 +113,25 @@ def _file(geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | N
     )
     if bracket is None:
         return model.file([window], [sums])
-    inputs = [window]
-    t = model.operator("MUL", [sums, model.constant(bracket.slope)], options="MulOptions")
+    inputs, t, unit = [window], sums, 1.0
+    if bracket.is_multiple:
+        # QUANTIZE divides by its scale: one operator less to wait for.
+        unit = 1 / float(bracket.slope[0])
+    else:
+        t = model.operator("MUL", [t, model.constant(bracket.slope)], options="MulOptions")
     if bracket.weight is not None:
         inputs.append(model.tensor(shape, np.int8))
         addend = model.operator(
             "MUL", [_as_float(model, inputs[1]), model.constant(bracket.weight)], options="MulOptions"
         )
         t = model.operator("ADD", [t, addend], options="AddOptions")
+    if bracket.offset is not None:
+        t = model.operator("ADD", [t, model.constant(bracket.offset)], options="AddOptions")
     for kind, limit in (("MAXIMUM", bracket.floor), ("MINIMUM", bracket.ceiling)):
         if limit is not None:
             t = model.operator(kind, [t, model.constant(limit)], options="MaximumMinimumOptions")
-    ends: list[int] = []
-    for offset in (bracket.least, bracket.most):
-        end = model.operator("ADD", [t, model.constant(offset)], options="AddOptions")
-        ends.append(model.operator("QUANTIZE", [end], dtype=np.int8, options="QuantizeOptions"))
-    return model.file(inputs, [sums, *ends])
+    high = model.operator("ADD", [t, model.constant(np.full(1, bracket.width * unit))], options="AddOptions")
+    return model.file(inputs, [sums, model.quantized(t, unit), model.quantized(high, unit)])
 
 
 def _as_float(model: LibraryModel, tensor: int) -> int:

@@ -22,7 +22,7 @@ _VERSIONS = {"QUANTIZE": 2, "DEQUANTIZE": 2}
 
 
 class LibraryModel:
-    """Tensors are numbered in the order of their making; int8 ones stand for the whole numbers that they hold."""
+    """Tensors are numbered in the order of their making; int8 ones stand for their whole numbers times a scale."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
@@ -31,14 +31,14 @@ class LibraryModel:
         self._codes: list[str] = []
         self._shapes: list[tuple[int, ...]] = []
 
-    def tensor(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> int:
-        """A tensor that an operator writes, or an input of the model."""
+    def tensor(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32, scale: float = 1) -> int:
+        """A tensor that an operator writes, or an input of the model; `scale` is that of an int8 one."""
         tensor = _schema.TensorT()
         tensor.shape, tensor.type = np.array(shape, np.int32), _TYPES[dtype]
         tensor.name = f"t{len(self._tensors)}".encode()
         if dtype is np.int8:
             tensor.quantization = _schema.QuantizationParametersT()
-            tensor.quantization.scale = np.ones(1, np.float32)
+            tensor.quantization.scale = np.full(1, scale, np.float32)
             tensor.quantization.zeroPoint = np.zeros(1, np.int64)
         self._tensors.append(tensor)
         self._shapes.append(shape)
@@ -58,24 +58,32 @@ class LibraryModel:
         kind: str,
         inputs: Sequence[int],
         shape: tuple[int, ...] | None = None,
-        dtype: type[np.generic] = np.float32,
-        options: str = "",
+        *,
+        options: str,
         settings: Mapping[str, int] = MappingProxyType({}),
     ) -> int:
-        """An operator by its TFLite name; its output, by default of the first input's shape."""
-        output = self.tensor(self._shapes[inputs[0]] if shape is None else shape, dtype)
+        """A float operator by its TFLite name; its output, by default of the first input's shape."""
+        output = self.tensor(self._shapes[inputs[0]] if shape is None else shape)
+        self._add(kind, inputs, output, options, settings)
+        return output
+
+    def quantized(self, tensor: int, scale: float) -> int:
+        """round(tensor / scale), saturated to int8."""
+        output = self.tensor(self._shapes[tensor], np.int8, scale)
+        self._add("QUANTIZE", [tensor], output, "QuantizeOptions", {})
+        return output
+
+    def _add(self, kind: str, inputs: Sequence[int], output: int, options: str, settings: Mapping[str, int]) -> None:
         if kind not in self._codes:
             self._codes.append(kind)
         operator = _schema.OperatorT()
         operator.opcodeIndex = self._codes.index(kind)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
-        if options:
-            operator.builtinOptionsType = getattr(_schema.BuiltinOptions, options)
-            operator.builtinOptions = getattr(_schema, options + "T")()
-            for name, value in settings.items():
-                setattr(operator.builtinOptions, name, value)
+        operator.builtinOptionsType = getattr(_schema.BuiltinOptions, options)
+        operator.builtinOptions = getattr(_schema, options + "T")()
+        for name, value in settings.items():
+            setattr(operator.builtinOptions, name, value)
         self._operators.append(operator)
-        return output
 
     def file(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The TFLite file."""

@@ -1,4 +1,4 @@
-"""What a task runs on: memory, lookup tables, threads; and the interface of a decoded task."""
+"""What a task runs on: memory, lookup tables, scratch; and the interface of a decoded task."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rocketnpu.emulator.lut import LutMemory
 from rocketnpu.emulator.memory import Memory, Region
-from rocketnpu.emulator.workers import Workers
+from rocketnpu.emulator.workspace import Workspace
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Machine:
     """One core's surroundings."""
 
     memory: Memory
-    workers: Workers
+    workspace: Workspace
     lut: LutMemory = field(default_factory=LutMemory)
     buffer: Buffer = field(default_factory=Buffer)
 

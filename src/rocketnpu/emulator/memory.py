@@ -19,6 +19,8 @@ from rocketnpu.errors import DeviceError
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
+_MOST_VIEWS = 1 << 16
+
 ATOM = np.dtype((np.void, 16))
 """16 bytes as one element: numpy then copies whole atoms."""
 
@@ -70,7 +72,15 @@ def linear(address: int, size_bytes: int) -> Region:
 
 
 class Translation(Protocol):
-    """Where an address range lies in physical memory; what an IOMMU does."""
+    """Where an address range lies in physical memory; what an IOMMU does.
+
+    `version` changes whenever a range may lie elsewhere; None stands for a translation that may change at any time.
+    """
+
+    @property
+    def version(self) -> int | None:
+        """Which state of the translation this is."""
+        ...
 
     def spans(self, address: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]]:
         """Physical (offset, length) pairs in order, neighbours merged; raises DeviceError for any unmapped byte."""
@@ -81,6 +91,7 @@ class Mappings:
     """Address ranges mapped to contiguous physical memory."""
 
     def __init__(self) -> None:
+        self.version = 0
         self._starts: list[int] = []
         self._ranges: list[tuple[int, int, int, bool]] = []
 
@@ -93,6 +104,7 @@ class Mappings:
                 raise DeviceError(
                     f"mapping {address:#x}..{address + size_bytes:#x} overlaps {start:#x}..{start + size:#x}: unmap it"
                 )
+        self.version += 1
         self._starts.insert(index, address)
         self._ranges.insert(index, (address, size_bytes, offset, writable))
 
@@ -100,6 +112,7 @@ class Mappings:
         """Undo an `add` with the same range; raises DeviceError if there is none."""
         index = bisect.bisect_left(self._starts, address)
         if self._ranges[index : index + 1] and self._ranges[index][:2] == (address, size_bytes):
+            self.version += 1
             del self._starts[index], self._ranges[index]
             return
         raise DeviceError(f"no mapping {address:#x}..{address + size_bytes:#x} to undo")
@@ -146,6 +159,8 @@ class Memory:
     def __init__(self, physical: Bytes, translation: Translation) -> None:
         self.physical = physical
         self._translation = translation
+        self._views: dict[tuple[Region, bool], Bytes] = {}
+        self._views_version: int | None = None
 
     def read(self, region: Region, unit: str) -> Bytes:
         """The region's bytes, uint8 [*counts, run_bytes], read-only: a view where memory allows it, else a copy.
@@ -158,7 +173,7 @@ class Memory:
             flat = view.reshape(-1)
             for position, offset, length in self._pieces(region, unit, write=False):
                 flat[position : position + length] = self.physical[offset : offset + length]
-        view.flags.writeable = False
+            view.flags.writeable = False
         return view
 
     def target(self, region: Region, unit: str) -> Target:
@@ -179,7 +194,20 @@ class Memory:
             self.physical[offset : offset + length] = flat[position : position + length]
 
     def _view(self, region: Region, unit: str, *, write: bool) -> Bytes | None:
-        """The region in place if its whole extent is physically contiguous, else None."""
+        """The region in place if its whole extent is physically contiguous, else None; remembered while that holds."""
+        version = self._translation.version
+        if version is None:
+            return self._contiguous(region, unit, write=write)
+        if version != self._views_version or len(self._views) > _MOST_VIEWS:
+            self._views, self._views_version = {}, version
+        view = self._views.get((region, write))
+        if view is None:
+            view = self._contiguous(region, unit, write=write)
+            if view is not None:
+                self._views[region, write] = view
+        return view
+
+    def _contiguous(self, region: Region, unit: str, *, write: bool) -> Bytes | None:
         if region.size_bytes > self.physical.size:
             raise self._fault(region, unit, write, f"it is more than the {self.physical.size} bytes of memory")
         low, high = region.extent
@@ -192,7 +220,9 @@ class Memory:
             return None
         start = spans[0][0] + region.address - low
         shape = (*region.counts, region.run_bytes)
-        return np.ndarray(shape, np.uint8, self.physical.data, start, (*region.strides, 1))
+        view = np.ndarray(shape, np.uint8, self.physical.data, start, (*region.strides, 1))
+        view.flags.writeable = write
+        return view
 
     def _pieces(self, region: Region, unit: str, *, write: bool) -> Any:
         """(position in the region's order, physical offset, length) of every contiguous piece."""

@@ -20,7 +20,7 @@ from rocketnpu.emulator.machine import Task
 from rocketnpu.emulator.memory import Bytes, Memory
 from rocketnpu.emulator.pc import GROUPED_BLOCKS, RegisterWrites
 from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET
-from rocketnpu.emulator.workers import Workers
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError, DeviceTimeout, Error
 from rocketnpu.hw.codes import HARDWARE_VERSION
 from rocketnpu.hw.limits import CORES
@@ -49,11 +49,11 @@ _LOG = logging.getLogger("rocketnpu.emulator")
 
 
 class _Execution:
-    """What the cores share to run tasks: threads and decoded tasks. One core computes at a time."""
+    """What the cores share to run tasks: scratch memory and decoded tasks. One core computes at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.workers = Workers()
+        self.workspace = Workspace()
         self.decoded: OrderedDict[object, Task] = OrderedDict()
 
 
@@ -146,8 +146,7 @@ class NpuCore:
             if chain is None:
                 return False
             try:
-                with self._execution.workers.alone():
-                    chain.step()
+                chain.step()
             except Error as error:
                 failure = error
         with self._lock:
@@ -168,7 +167,7 @@ class NpuCore:
 
     def _clear(self) -> None:
         execution = self._execution
-        self._core = Core(self.number, Memory(self._memory.array, self._iommu), execution.workers, execution.decoded)
+        self._core = Core(self.number, Memory(self._memory.array, self._iommu), execution.workspace, execution.decoded)
         self._plain = {register.offset: register.reset for block in _PLAIN_BLOCKS for register in block}
         self._plain[PC.OPERATION_ENABLE.offset] = PC.OPERATION_ENABLE.reset
         self._plain[PC.VERSION.offset] = HARDWARE_VERSION

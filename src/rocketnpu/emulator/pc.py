@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -161,6 +162,12 @@ def _register_write(builder: _Builder, block: Block, register: Register, number:
         builder.writes.setdefault(block, {})[index // 4] = value
 
 
+@lru_cache(maxsize=64)
+def _decoded(register: Register, value: int) -> dict[str, int]:
+    """The fields of a value, for the few that programs write to a pointer again and again."""
+    return register.decode(value)
+
+
 class RegisterGroups:
     """A block's two register groups, which keep their values from task to task and run to run."""
 
@@ -178,7 +185,7 @@ class RegisterGroups:
 
     def write_pointer(self, value: int) -> None:
         """S_POINTER: with POINTER_PP_EN the POINTER bit is ignored; the clear bits reset pointer and executer."""
-        fields = self._s_pointer.decode(value)
+        fields = _decoded(self._s_pointer, value)
         self._pointer_toggles = fields["POINTER_PP_EN"] == 1
         self._executer_toggles = fields["EXECUTER_PP_EN"] == 1
         if self._pointer_toggles and not fields["POINTER_PP_MODE"]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.affine import Affine, Bracket, bracket, identity
 from rocketnpu.emulator.element_wise import ElementWise
 from rocketnpu.emulator.stages import Add, Block, Clamp, Integers, Step
-from rocketnpu.emulator.workers import Workspace, pixels_per_row
+from rocketnpu.emulator.workspace import Workspace, pixels_per_row
 from rocketnpu.errors import DeviceError
 
 Array: TypeAlias = NDArray[Any]
@@ -71,23 +71,23 @@ class Pipeline:
             if v is None:
                 return None
         limits = (np.minimum(*ends), np.maximum(*ends)) if clamped else None
-        return bracket(v, limits, element_magnitude)
+        return bracket(v, self._bound, limits, element_magnitude)
 
-    def settle(
-        self, sums: Array, bias: Integers, low: Array, high: Array, operand: Array | None, workspace: Workspace
-    ) -> None:
-        """Make `low` the exact output where it differs from `high`, the other end of a bracket.
+    def settle(self, bracket: Bracket, outcome: Sequence[Array], operand: Array | None, workspace: Workspace) -> Array:
+        """The exact output: the low end of the bracket, set right in place where it differs from the high end.
 
-        `sums` are accumulators plus `bias`. All but `bias` are [pixels, channels] and contiguous.
+        `outcome` is the sums that the bracket names, its low and its high end; they and `operand` are
+        [pixels, channels] and contiguous.
         """
+        sums, low, high = outcome
         doubtful = _different(low.reshape(-1), high.reshape(-1))
         if not doubtful.size:
-            return
+            return low
         channels = doubtful % low.shape[1]
-        v: Array = sums.reshape(-1)[doubtful].astype(np.float64)
+        v: Array = sums.reshape(-1)[doubtful].astype(np.float64) - _of_channels(bracket.shift, channels)
         remaining = self._steps[1:]
-        if not self._starts_with(bias):
-            v -= bias[channels] if bias.size > 1 else bias
+        if not self._starts_with(bracket.bias):
+            v -= _of_channels(bracket.bias, channels)
             remaining = self._steps
         o = None if operand is None else operand.reshape(-1)[doubtful]
         steps = [(step.of_channels(channels), magnitude) for step, magnitude in remaining]
@@ -98,6 +98,7 @@ class Pipeline:
         else:
             v = _exact(steps, v, o)
         low.reshape(-1)[doubtful] = v
+        return low
 
     def _starts_with(self, bias: Integers) -> bool:
         """Whether the first step does nothing but add the bias of a bracket."""
@@ -141,6 +142,10 @@ def _different(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.intp]:
     words = np.flatnonzero(a.view(np.uint64) != b.view(np.uint64))
     nearby = (words[:, None] * _WORD_BYTES + np.arange(_WORD_BYTES)).reshape(-1)
     return nearby[a[nearby] != b[nearby]]
+
+
+def _of_channels(values: Array, channels: NDArray[np.intp]) -> Array:
+    return values[channels] if values.size > 1 else values
 
 
 def _exact(steps: Sequence[tuple[Step, int]], values: Array, operand: Array | None) -> Integers:

@@ -13,7 +13,6 @@ from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import Bytes, Region
 from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
-from rocketnpu.emulator.workers import Workspace
 from rocketnpu.hw import arithmetic
 from rocketnpu.hw.codes import FP16, INT8, POOL_AVERAGE, POOL_MAX, POOL_MIN
 from rocketnpu.hw.layouts import ATOM_BYTES
@@ -76,10 +75,8 @@ class PoolTask:
         if np.may_share_memory(data, target.array):
             data = data.copy()
 
-        def work(plane: int, workspace: Workspace) -> None:  # noqa: ARG001
+        for plane in range(self._target.counts[0]):
             target.array[plane] = self._pool(data[plane])
-
-        machine.workers.run(range(self._target.counts[0]), work)
         target.commit()
 
     def _pool(self, plane: Bytes) -> Bytes:

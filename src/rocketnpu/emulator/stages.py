@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.affine import Affine
-from rocketnpu.emulator.workers import Workspace
+from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.hw import arithmetic
 
 Array: TypeAlias = NDArray[Any]
@@ -174,10 +174,16 @@ class Multiply:
         return replace(self, operand=self.operand.of_channels(channels)) if self.operand.values.size > 1 else self
 
 
+def _clamp(v: Array, low: int, high: int) -> None:
+    """np.clip in place, without its overhead on short arrays."""
+    np.maximum(v, low, out=v)
+    np.minimum(v, high, out=v)
+
+
 def saturate(v: Array, magnitude: int) -> None:
     """Clamp float64 `v`, whose elements are at most `magnitude`, to int32 in place."""
     if magnitude > INT32_MAX:
-        np.clip(v, INT32_MIN, INT32_MAX, out=v)
+        _clamp(v, INT32_MIN, INT32_MAX)
 
 
 @dataclass(frozen=True)
@@ -305,7 +311,7 @@ class OutputConverter:
             else:
                 np.rint(v, out=v)
         half = 1 << (self.bits - 1)
-        np.clip(v, -half - self.offset, half - 1 - self.offset, out=v)
+        _clamp(v, -half - self.offset, half - 1 - self.offset)
         if self.offset:
             np.add(v, self.offset, out=v)
 

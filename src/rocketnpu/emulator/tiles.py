@@ -1,19 +1,12 @@
-"""How the output of a convolution is cut into tiles that fit the host's cache and keep all workers busy."""
+"""How the output of a convolution is cut into tiles of a bounded size."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
 
-CHANNEL_UNIT = 32
-"""Tiles end on whole groups of kernels, so that the writer stores whole passes."""
-_TILE_ELEMENTS = 1 << 18
-"""Accumulators of one tile. Smaller ones stay in nearer caches, but numpy's calls from two threads then wait for each
-other more than they gain (measured)."""
-_TILE_PIXELS = 64
-"""Fewer pixels make matrix products slow: split the channels instead."""
-_SPLIT_WORK = 1 << 23
-"""Multiply-adds below which a second thread costs more than it saves."""
+_TILE_ELEMENTS = 1 << 20
+"""Accumulators of one tile: what the library keeps for each stays within tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +19,10 @@ class Tile:
     last_channel: int
 
 
-def output_tiles(height: int, width: int, channels: int, computed: int, work: int, workers: int) -> list[Tile]:
-    """Tiles of rows; of channels where the pixels are few. One ends at channel `computed`, where weights or input end.
-
-    `work` is the multiply-adds of the whole: little work is not worth a second thread.
-    """
-    wanted = workers if work >= _SPLIT_WORK else 1
-    chunk = channels
-    if height * width < wanted * _TILE_PIXELS:
-        chunk = -(-channels // (wanted * CHANNEL_UNIT)) * CHANNEL_UNIT
-    bounds = sorted({*range(0, channels, chunk), min(computed, channels), channels})
-    rows = max(min(_TILE_ELEMENTS // (width * chunk), height), 1)
-    if chunk == channels:
-        rows = min(rows, -(-height // wanted))
-    count = -(-height // rows)
+def output_tiles(height: int, width: int, channels: int, computed: int) -> list[Tile]:
+    """Tiles of rows of all channels; a tile ends at channel `computed`, where weights or input end."""
+    bounds = sorted({0, min(computed, channels), channels})
+    count = -(-height // max(_TILE_ELEMENTS // (width * channels), 1))
     edges = [height * index // count for index in range(count + 1)]
     return [
         Tile(first_row, last_row, first, last)
