@@ -1,4 +1,4 @@
-"""What the checks of the drivers share: a program with its right answers, and a line of the table."""
+"""What the checks of the drivers share: a program with its right answers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,6 @@ from rocketnpu.verify import random_inputs
 DRIVERS = ("rocket", "rknpu")
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was found, beside what it should be."""
-
-    check: str
-    figure: str
-    target: str
-    met: bool
-
-    def __str__(self) -> str:
-        return f"{self.check:60s} {self.figure:58s} {self.target:16s}{'' if self.met else ' MISSED'}".rstrip()
 
 
 @dataclass(frozen=True)

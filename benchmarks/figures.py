@@ -27,20 +27,34 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table; `target` is what the value may be at most, None for a figure without one."""
+    """One line of the table: what was found, beside what it should be.
+
+    A number has the `target` as its most, or `least` as its least; a text says by `met` whether it is what `target`
+    says.
+    """
 
     name: str
-    value: float
-    unit: str
-    target: float | None = None
+    value: float | str
+    unit: str = ""
+    target: float | str | None = None
+    least: float | None = None
+    met: bool = True
 
     @property
     def missed(self) -> bool:
-        return self.target is not None and self.value > self.target
+        if isinstance(self.value, str):
+            return not self.met
+        above = isinstance(self.target, float | int) and self.value > self.target
+        return above or (self.least is not None and self.value < self.least)
 
     def __str__(self) -> str:
-        target = "" if self.target is None else f"<= {self.target:g}"
-        return f"{self.name:44s} {self.value:12.3f} {self.unit:8s} {target:10s}{' MISSED' if self.missed else ''}"
+        if isinstance(self.value, str):
+            found, target = f"{self.value:58s}", self.target or ""
+        else:
+            found = f"{self.value:12.3f} {self.unit:8s}"
+            target = "" if self.target is None else f"<= {self.target:g}"
+            target = target if self.least is None else f">= {self.least:g}"
+        return f"{self.name:60s} {found} {target:16s}{' MISSED' if self.missed else ''}".rstrip()
 
 
 class CountingDevice(EmulatedDevice):

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import DRIVERS, Case, Row
+from benchmarks.cases import DRIVERS, Case
+from benchmarks.figures import Figure
 from rocketnpu.errors import Error
 from rocketnpu.hw.limits import CORES
 from rocketnpu.runtime.load import load_program
@@ -40,15 +41,17 @@ MOST_FILES = PROCESSES * (1 + CORES)
 """Of a process: the device that stays open, and a session's on each core."""
 
 
-def endurance(case: Case, driver: str, inferences: int = INFERENCES, generations: int = GENERATIONS) -> Iterator[Row]:
-    """Rows: answers, what the clients hold, what the kernel holds."""
+def endurance(
+    case: Case, driver: str, inferences: int = INFERENCES, generations: int = GENERATIONS
+) -> Iterator[Figure]:
+    """Figures: answers, what the clients hold, what the kernel holds."""
     with tempfile.TemporaryDirectory() as name:
         case.save(Path(name))
         runs = -(-inferences // (PROCESSES * THREADS * generations))
         yield from _run(Path(name), driver, generations, runs)
 
 
-def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Row]:
+def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Figure]:
     system = System(driver)
     first = [sys.executable, "-m", "benchmarks.kernel_client", "infer", driver, str(folder)]
     if run(system, first):
@@ -64,31 +67,34 @@ def _run(folder: Path, driver: str, generations: int, runs: int) -> Iterator[Row
     late = sum(report["late"] for report in reports)
     hangs = after.pop("timeouts")
     before.pop("timeouts")
-    yield Row(
+    yield Figure(
         f"endurance, {PROCESSES} processes of {THREADS} threads: {driver}",
         f"{done - wrong} of {done} right, {late} repeated, {hangs} hangs, {seconds:.0f} s",
-        "all right, 0 hangs",
-        not wrong and not hangs,
+        target="all right, 0 hangs",
+        met=not wrong and not hangs,
     )
     for what in reports[0]["samples"][0]:
         growth = max(_growth([sample[what] for sample in report["samples"]]) for report in reports)
         allowed = ALLOWED_BYTES.get(what, 0)
         unit = " B" if what in ALLOWED_BYTES else ""
         last = max(report["samples"][-1][what] for report in reports)
-        yield Row(
+        yield Figure(
             f"endurance, growth of the clients' {what}: {driver}",
             f"{growth:+d}{unit} of {last}{unit}",
-            f"<= {allowed}{unit}",
-            growth <= allowed,
+            target=f"<= {allowed}{unit}",
+            met=growth <= allowed,
         )
-    yield Row(
-        f"endurance, most open files at a time: {driver}", f"{most_files}", f"<= {MOST_FILES}", most_files <= MOST_FILES
+    yield Figure(
+        f"endurance, most open files at a time: {driver}",
+        f"{most_files}",
+        target=f"<= {MOST_FILES}",
+        met=most_files <= MOST_FILES,
     )
-    yield Row(
+    yield Figure(
         f"endurance, left in the kernel: {driver}",
         ", ".join(f"{after[what] - before[what]} {what}" for what in before),
-        "0",
-        after == before,
+        target="0",
+        met=after == before,
     )
 
 
@@ -138,7 +144,7 @@ def main() -> int:
     missed = 0
     for row in endurance(case, arguments.driver, arguments.inferences, arguments.generations):
         print(row, flush=True)
-        missed += not row.met
+        missed += row.missed
     return 1 if missed else 0
 
 

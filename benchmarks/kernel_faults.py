@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import rocketnpu as rn
-from benchmarks.cases import DRIVERS, Arrays, Case, Row
+from benchmarks.cases import DRIVERS, Arrays, Case
+from benchmarks.figures import Figure
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.uapi import drm, rknpu
@@ -54,15 +55,15 @@ class Tally:
     longest_seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> Figure:
         """One line; the target is that there are no problems."""
         figure = f"{self.injected} injected, {self.errors} typed errors, longest {self.longest_seconds:.2f} s"
         if self.problems:
             figure += f"; {len(self.problems)} problems: {self.problems[0]}"
-        return Row(name, figure, "0 problems", not self.problems)
+        return Figure(name, figure, target="0 problems", met=not self.problems)
 
 
-def faults(case: Case) -> Iterator[Row]:
+def faults(case: Case) -> Iterator[Figure]:
     """All rows for both drivers; `case` must be small."""
     gc.collect()
     gc.freeze()  # each life ends with a collection, which need not look at what was there before
@@ -211,7 +212,7 @@ class _Life:
             return None
 
 
-def _processes(case: Case) -> Iterator[Row]:
+def _processes(case: Case) -> Iterator[Figure]:
     """What needs processes of their own, which reach the virtual kernel through system calls."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from benchmarks.cycles import cycles
+from benchmarks.cycles import core_figures, level_figures
 from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
 from benchmarks.yolo_images import INPUT, smooth_images
 from rocketnpu.frontends import load_model
 from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.hw.limits import CORES
+from rocketnpu.profile import profile
 from rocketnpu.verify import verify
 
-CORES = 3
 TEST_SEED = 2
-MEGACYCLE = 1_000_000
 BORDER = ("QuantizeLinear", "DequantizeLinear")
 """The model's own change from float and back, which is the host's."""
 COMPILE = """
@@ -74,7 +74,8 @@ def _figures(model: Path, size: int, runs: int) -> Iterator[Figure]:
     yield from chain(_operators(program), _compilation(model), _submissions(program, image))
     yield from _accuracy(model, program, image)
     yield from _speed(model, program, image, runs)
-    yield from _cycles(program)
+    yield from core_figures(profile(program))
+    yield from level_figures(model)
 
 
 def _operators(program: rn.Program) -> Iterator[Figure]:
@@ -155,13 +156,6 @@ def _speed(model: Path, program: rn.Program, image: NDArray[np.float32], runs: i
 
 def _run(runtime: Any, image: NDArray[np.float32]) -> None:
     run_session(runtime, [output.name for output in runtime.get_outputs()], {INPUT: image})
-
-
-def _cycles(program: rn.Program) -> Iterator[Figure]:
-    alone, together = cycles(program, 1), cycles(program, CORES)
-    yield Figure("cycles, one core", alone / MEGACYCLE, "million")
-    yield Figure(f"cycles, busiest of {CORES} cores", together / MEGACYCLE, "million")
-    yield Figure(f"gain of {CORES} cores", alone / together, "times")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Programs for several cores: the same bytes as on one, shared evenly, every output written once."""
+"""Programs for several cores: the bytes of one core, every output computed once, and no core waits for another."""
 
 from __future__ import annotations
 
@@ -7,106 +7,142 @@ import pytest
 
 import rocketnpu as rn
 from models import Grid, ModelBuilder
-from rocketnpu.compiler.lowered import Convolution, CubeShape, Window
-from rocketnpu.compiler.split import cycles, split_over_cores
-from rocketnpu.compiler.tile import Tile, tile
+from rocketnpu.inspect import lint, view
+from rocketnpu.inspect.memory import program_memory
+from rocketnpu.inspect.spans import size_bytes
+from rocketnpu.program.container import decode_program, encode_program
 from rocketnpu.program.model import NpuStep
+from rocketnpu.program.schedule import kicks
+
+GRID = Grid(0.03, 5)
 
 
-def convolution(height: int, channels: int, outputs: int, *, depthwise: bool = False, kernel: int = 3) -> Convolution:
-    """A SAME convolution over height x height pixels, stride 1."""
-    pad = kernel // 2
-    lanes = 1 if depthwise else channels
-    return Convolution(
-        input="x",
-        output="y",
-        input_shape=CubeShape(height, height, channels),
-        output_shape=CubeShape(height, height, outputs),
-        depthwise=depthwise,
-        weights=np.ones((outputs, kernel, kernel, lanes), np.int8),
-        weight_zero_points=np.zeros(outputs, np.int64),
-        bias=np.zeros(outputs, np.int64),
-        gains=np.full(outputs, 0.01),
-        input_zero_point=0,
-        output_zero_point=0,
-        stride_h=1,
-        stride_w=1,
-        dilation_h=1,
-        dilation_w=1,
-        origin_h=-pad,
-        origin_w=-pad,
-        window=Window(0, height, 0, height),
-    )
+def npu_steps(program: rn.Program) -> list[NpuStep]:
+    return [step for step in program.steps if isinstance(step, NpuStep)]
 
 
-def coverage(conv: Convolution, parts: list[Tile]) -> np.ndarray:
-    """How often each output is computed."""
-    counts = np.zeros((conv.output_shape.height, conv.output_shape.width, conv.output_channels), np.int64)
-    for part in parts:
-        window = part.window
-        counts[window.y0 : window.y1, window.x0 : window.x1, part.c0 : part.c1] += 1
-    return counts
+def assert_same_on_all_cores(program: rn.Program, model: ModelBuilder) -> None:
+    inputs = model.random_inputs()
+    results = []
+    for cores in (1, 2, 3):
+        with rn.Session(program, device="emulator", cores=cores) as session:
+            results.append(session.run(inputs))
+    for cores, found in enumerate(results[1:], 2):
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, results[0][name], err_msg=f"{name} on {cores} cores")
 
 
-@pytest.mark.parametrize("cores", [2, 3])
-@pytest.mark.parametrize(
-    ("height", "channels", "outputs", "depthwise"),
-    [(112, 32, 64, False), (14, 512, 512, False), (7, 512, 1024, False), (56, 128, 128, True), (7, 1024, 1024, True)],
-)
-def test_shares_cover_every_output_once(height: int, channels: int, outputs: int, depthwise: bool, cores: int) -> None:
-    conv = convolution(height, channels, outputs, depthwise=depthwise)
-    shares = split_over_cores(conv, tile(conv), cores)
-    assert shares is not None
-    assert len(shares) == cores
-    assert set(np.unique(coverage(conv, [part for share in shares for part in share]))) == {1}
+def windows(model: ModelBuilder, *, stride: int = 1, kernel: int = 3, rows: int = 41) -> str:
+    """Windows over windows: each band of rows lacks what the neighbour's rows would give it."""
+    x = model.input((1, rows, 19, 3))
+    x = model.conv2d(x, 48, kernel=kernel, stride=stride, output=GRID)
+    x = model.depthwise(x, output=GRID)
+    x = model.conv2d(x, 64, kernel=1, output=GRID)
+    return model.depthwise(x, output=GRID)
 
 
-def test_compute_bound_layers_gain_almost_the_number_of_cores() -> None:
-    conv = convolution(56, 256, 256)
-    alone = tile(conv)
-    shares = split_over_cores(conv, alone, 3)
-    assert shares is not None
-    assert cycles(conv, [alone]) / cycles(conv, shares) > 2.8
+def branches(model: ModelBuilder) -> str:
+    """Element-wise operators, a concatenation made in place and a lookup on bands of rows."""
+    x = model.conv2d(model.input((1, 40, 36, 3)), 48, stride=2, output=GRID)
+    y = model.conv2d(x, 160, kernel=1, output=GRID)
+    y = model.conv2d(y, 48, kernel=1, output=GRID)
+    both = model.concat([model.add(x, y), model.unary("LOGISTIC", y)])
+    return model.conv2d(both, 32, output=GRID)
 
 
-def test_channels_are_cut_in_whole_groups() -> None:
-    """One output row cannot be shared by rows; kernels come in groups of 32 (hardware/convolution.md)."""
-    conv = convolution(1, 1024, 1000, kernel=1)
-    shares = split_over_cores(conv, tile(conv), 3)
-    if shares is not None:
-        assert all(part.c0 % 32 == 0 for share in shares for part in share)
+def narrow(model: ModelBuilder) -> str:
+    """Few rows and many channels."""
+    x = model.conv2d(model.input((1, 7, 7, 64)), 512, kernel=1, output=GRID)
+    x = model.depthwise(x, output=GRID)
+    x = model.conv2d(x, 512, kernel=1, output=GRID)
+    return model.fully_connected(model.mean(model.depthwise(x, output=GRID), keep_dims=False), 70)
+
+
+NETS = {"windows": windows, "branches": branches, "narrow": narrow}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_two_and_three_cores_give_the_bytes_of_one(net: str) -> None:
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(NETS[net](model)), cores=3)
+    shared = [kick for kick in kicks(npu_steps(program), 3) if len(kick) > 1]
+    assert shared, "nothing is shared: this test would show nothing"
+    assert_same_on_all_cores(program, model)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_no_core_touches_what_another_one_writes_at_the_same_time(net: str) -> None:
+    model = ModelBuilder(seed=3)
+    assert [str(found) for found in lint(view(rn.compile(model.build(NETS[net](model)), cores=3)))] == []
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("rows", [9, 24, 41])
+def test_seams_between_bands_are_computed(kernel: int, stride: int, rows: int) -> None:
+    model = ModelBuilder(seed=5)
+    program = rn.compile(model.build(windows(model, stride=stride, kernel=kernel, rows=rows)), cores=3)
+    assert lint(view(program)) == []
+    assert_same_on_all_cores(program, model)
+
+
+def test_several_layers_are_one_kick_and_one_more_for_their_seams() -> None:
+    """Without that, each of the four layers would be a kick."""
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(windows(model, rows=120)), cores=3)
+    assert [len(kick) for kick in kicks(npu_steps(program), 3)] == [3, 2]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_output_is_written_once(net: str) -> None:
+    """The tasks of a step write as many bytes as those of one core. The scratch of a table load is no output."""
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(NETS[net](model)), cores=3)
+    memory, tensors = program_memory(view(program)), {tensor.name for tensor in program.tensors}
+    for step in npu_steps(program):
+        written = {}
+        for cores, segments in step.tasks.items():
+            own = [task for segment in segments for chain in segment for task in chain]
+            areas = [memory[task].writes for task in own if program.tasks[task].name in tensors]
+            written[cores] = sum(size_bytes(spans) for area in areas for spans in area.values())
+        assert written[1] == written[2] == written[3], step.name
+
+
+def test_fetching_a_tensor_cuts_a_kick_where_it_must() -> None:
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(windows(model)), cores=3)
+    inputs, found = model.random_inputs(), []
+    for cores in (1, 3):
+        with rn.Session(program, device="emulator", cores=cores) as session:
+            found.append(session.run(inputs, fetch="all"))
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) == 4
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(found[1][name], array, err_msg=name)
+
+
+def test_isolated_steps_run_on_several_cores_too() -> None:
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(windows(model)), cores=3)
+    inputs = dict(zip(program.inputs, model.random_inputs(), strict=True))
+    with rn.Session(program, device="emulator") as session:
+        reference = {**session.run(inputs, fetch="all"), **inputs}
+    with rn.Session(program, device="emulator", cores=3) as session:
+        for name, array in session.run_isolated(reference).items():
+            np.testing.assert_array_equal(array, reference[name], err_msg=name)
+
+
+def test_a_saved_program_keeps_its_kicks() -> None:
+    model = ModelBuilder(seed=3)
+    program = rn.compile(model.build(windows(model)), cores=3)
+    loaded = decode_program(encode_program(program))
+    assert kicks(npu_steps(loaded), 3) == kicks(npu_steps(program), 3)
 
 
 def test_little_work_stays_on_one_core() -> None:
-    conv = convolution(1, 16, 16, kernel=1)
-    assert split_over_cores(conv, tile(conv), 3) is None
-
-
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_two_and_three_cores_give_the_bytes_of_one(per_channel: bool) -> None:
-    model, grid = ModelBuilder(seed=3), Grid(0.03, 5)
-    x = model.input((1, 40, 36, 3))
-    x = model.conv2d(x, 48, stride=2, per_channel=per_channel, output=grid)
-    x = model.depthwise(x, per_channel=per_channel, output=grid)
-    y = model.conv2d(x, 160, kernel=1, per_channel=per_channel, output=grid)
-    y = model.conv2d(y, 48, kernel=1, per_channel=per_channel, output=grid)
-    x = model.add(x, y)
-    x = model.conv2d(x, 200, per_channel=per_channel, output=grid)
-    x = model.fully_connected(model.mean(x, keep_dims=False), 70)
-    program = rn.compile(model.build(x), cores=3)
-    split = dict.fromkeys((2, 3), 0)
-    results, inputs = [], model.random_inputs()
-    for cores in (1, 2, 3):
-        with rn.Session(program, device="emulator", cores=cores) as session:
-            results.append(session.run(inputs, fetch="all"))
-    for step in program.steps:
-        for count in split:
-            if isinstance(step, NpuStep):
-                split[count] += sum(len(part) == count for part in step.tasks[count])
-    assert min(split.values()) > 0
-    for result in results[1:]:
-        for name, array in result.items():
-            np.testing.assert_array_equal(array, results[0][name], err_msg=name)
+    model = ModelBuilder()
+    program = rn.compile(model.build(model.conv2d(model.input((1, 1, 1, 16)), 16, kernel=1)), cores=3)
+    assert [len(kick) for kick in kicks(npu_steps(program), 3)] == [1]
 
 
 def test_a_program_says_which_core_counts_it_has() -> None:

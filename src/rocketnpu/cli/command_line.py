@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "Compare each layer, alone and end to end, with LiteRT's reference kernels or ONNX Runtime node by node.",
     "quantize": "Quantize a float model, say what accuracy is lost, and compile it.",
     "inspect": "Show, check or compare the register programs in a file.",
+    "profile": "Estimate what a program costs on the NPU: layer by layer, and one inference on each number of cores.",
     "bench": "Measure how long a model takes on a device: host, submission and device apart, and frames in a second.",
     "devices": "Show what this machine can run programs on.",
     "doctor": "Check whether this machine can run programs on its NPU, and say what to do where it cannot.",

@@ -1,7 +1,7 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
 place (flatten, pad_fold, constraints, lower, requantize, tile) -> fuse -> order -> image_input -> in_place
--> steps -> allocate -> emit. What the caller may choose is in options.py.
+-> steps -> split -> allocate -> emit. What the caller may choose is in options.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rocketnpu.compiler.in_place import with_parts_in_place
 from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.order import ordered
 from rocketnpu.compiler.place import place
+from rocketnpu.compiler.split import Splitter
 from rocketnpu.compiler.steps import group_steps, lifetimes
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import Program
@@ -34,9 +35,13 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     placed, fused = fuse(graph, placed, keep, options)
     dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}
     steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, ordered(placed), options)))
-    arena = allocate(lifetimes(graph, steps))
+    splitter = Splitter(steps, options.optimize)
+    groups = {count: splitter.groups(count) for count in range(2, options.cores + 1)}
+    together = [group.steps for parts in groups.values() for group in parts if group.cores > 1]
+    arena = allocate(lifetimes(graph, steps, together))
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
-    return emit(name, graph, steps, arena, {**inside, **dissolved}, options)
+    program = emit(name, graph, steps, arena, {**inside, **dissolved}, splitter, groups)
+    return replace(program, target=options.target)
 
 
 def _unmade_output(graph: Graph) -> str | None:

@@ -4,7 +4,9 @@
 2. Steps on the NPU that follow one another are submitted together, and the host touches memory only between
    submissions.
    A tensor that the host writes therefore lives from the start of that run of steps, one that it reads to its end.
-3. Larger tensors are placed first, each at the lowest offset where no tensor of overlapping lifetime lies.
+3. Cores that work through a group of plans do not wait for each other (split.py): a tensor that one of these plans
+   reads or writes lives from the group's first step to its last.
+4. Larger tensors are placed first, each at the lowest offset where no tensor of overlapping lifetime lies.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Arena:
 
 
 def allocate(buffers: Iterable[Lifetime]) -> Arena:
-    """Place every buffer (rule 3)."""
+    """Place every buffer (rule 4)."""
     placed: list[tuple[int, int, Lifetime]] = []
     for buffer in sorted(buffers, key=lambda item: (-item.size_bytes, item.first, item.name)):
         size = align(buffer.size_bytes, TENSOR_ALIGNMENT_BYTES)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from rocketnpu import litert, ort
 from rocketnpu.compiler.allocate import ACTIVATIONS, Arena
 from rocketnpu.compiler.commands import Address, CommandSegment, TaskRegisters
 from rocketnpu.compiler.constants import CONSTANTS, ConstantPool
-from rocketnpu.compiler.emit_convolution import emit_convolution, place_constants
+from rocketnpu.compiler.emit_convolution import ConvolutionConstants, emit_convolution, place_constants
 from rocketnpu.compiler.emit_elementwise import emit_copy, emit_elementwise
 from rocketnpu.compiler.emit_lookup import emit_lookup, emit_table_load
 from rocketnpu.compiler.emit_move import emit_move
@@ -22,7 +22,6 @@ from rocketnpu.compiler.emit_pool import emit_pool
 from rocketnpu.compiler.emit_upsample import emit_upsample
 from rocketnpu.compiler.emit_wide_sum import emit_wide_sum
 from rocketnpu.compiler.lowered import Elementwise, cube_shape, image_row_pitch
-from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.place import (
     Planned,
     PlannedAlias,
@@ -36,7 +35,8 @@ from rocketnpu.compiler.place import (
     PlannedUpsample,
     PlannedWideSum,
 )
-from rocketnpu.compiler.split import split_over_cores
+from rocketnpu.compiler.share import Share, Work, whole
+from rocketnpu.compiler.split import Group, Splitter
 from rocketnpu.compiler.steps import StepPlan, storage
 from rocketnpu.hw.layouts import FeatureCube
 from rocketnpu.ir import Graph
@@ -62,12 +62,13 @@ def emit(
     steps: Sequence[StepPlan],
     arena: Arena,
     dissolved: Mapping[str, str],
-    options: Options,
+    splitter: Splitter,
+    groups: Mapping[int, Sequence[Group]],
 ) -> Program:
-    """The finished program of a graph whose steps and arena are planned, for 1 .. `options.cores` cores."""
+    """The finished program of a graph whose steps and arena are planned, for one core and the counts of `groups`."""
     located = storage(steps)
     places = {tensor: Address(ACTIVATIONS, arena.offsets[at.place] + at.offset_bytes) for tensor, at in located.items()}
-    commands, pool = CommandSegment(), ConstantPool()
+    writer = _Writer(places, splitter)
     dense = {
         located[plan.form.input].place
         for step in steps
@@ -75,14 +76,12 @@ def emit(
         if isinstance(plan, PlannedConvolution) and plan.form.image_input
     }
     images = {tensor for tensor, at in located.items() if at.place in dense}
-    emitted = tuple(_emit_step(graph, step, places, commands, pool) for step in steps)
-    if options.cores > 1:
-        # After all lists for one core, which follow one another without a gap.
-        emitted = tuple(
-            _with_cores(plan, step, options, places, commands, pool) for plan, step in zip(steps, emitted, strict=True)
-        )
-    words = commands.words()
-    content = pool.content()
+    alone = [{work: writer.chain(work, whole(work.plan)) for work in own} for own in splitter.works]
+    # After all lists for one core, which follow one another without a gap.
+    split = {count: _emit_groups(parts, alone, writer) for count, parts in groups.items()}
+    emitted = tuple(_emit_step(graph, step, index, alone[index], split) for index, step in enumerate(steps))
+    words = writer.commands.words()
+    content = writer.pool.content()
     return Program(
         name=name,
         segments=(
@@ -90,14 +89,13 @@ def emit(
             Segment(COMMANDS, words.nbytes, words.astype("<u8").tobytes()),
             Segment(ACTIVATIONS, arena.size_bytes),
         ),
-        relocations=tuple(commands.relocations),
-        tasks=tuple(commands.tasks),
+        relocations=tuple(writer.commands.relocations),
+        tasks=tuple(writer.commands.tasks),
         steps=emitted,
         tensors=tuple(_entry(graph, tensor, places, images) for tensor in _visible(graph, emitted)),
         inputs=graph.inputs,
         outputs=graph.outputs,
         dissolved=dissolved,
-        target=options.target,
     )
 
 
@@ -119,7 +117,11 @@ def emit_opaque(name: str, graph: Graph) -> Program:
 
 
 def _emit_step(
-    graph: Graph, step: StepPlan, places: Mapping[str, Address], commands: CommandSegment, pool: ConstantPool
+    graph: Graph,
+    step: StepPlan,
+    index: int,
+    alone: Mapping[Work, tuple[int, ...]],
+    split: Mapping[int, _Kicks],
 ) -> Step:
     operators = tuple(
         OperatorEntry(op.name, op.kind, item.reason) for item in step.placed for op in (*item.absorbed, item.operator)
@@ -127,42 +129,91 @@ def _emit_step(
     name = step.placed[-1].operator.name
     if not step.on_npu:
         return CpuStep(name, operators, step.inputs, step.outputs, _piece(graph, step), runtime=RUNTIMES[graph.format])
-    tasks = tuple(commands.append(task) for plan in step.plans for task in _emit_plan(plan, places, pool))
-    return NpuStep(name, operators, step.inputs, step.outputs, {1: ((tasks,),)})
+    tasks: dict[int, tuple[tuple[tuple[int, ...], ...], ...]] = {
+        1: ((tuple(task for chain in alone.values() for task in chain),),)
+    }
+    kicks: dict[int, tuple[int, ...]] = {}
+    for count, numbered in split.items():
+        own = sorted((number, chains) for (number, at), chains in numbered.items() if at == index)
+        tasks[count] = tuple(tuple(map(tuple, chains)) for _, chains in own)
+        kicks[count] = tuple(number for number, _ in own)
+    return NpuStep(name, operators, step.inputs, step.outputs, tasks, kicks=kicks)
 
 
-def _with_cores(
-    plan: StepPlan,
-    step: Step,
-    options: Options,
-    places: Mapping[str, Address],
-    commands: CommandSegment,
-    pool: ConstantPool,
-) -> Step:
-    """The step with task lists for 2 .. `options.cores` cores too: what is not split keeps its lists for one core."""
-    if not isinstance(step, NpuStep):
-        return step
-    tasks = dict(step.tasks)
-    for count in range(2, options.cores + 1):
-        rest = list(step.tasks[1][0][0])
-        parts: list[tuple[tuple[int, ...], ...]] = []
-        for planned in plan.plans:
-            alone = [rest.pop(0) for _ in _emit_plan(planned, places, pool)]
-            shares = None
-            if isinstance(planned, PlannedConvolution):
-                shares = split_over_cores(planned.form, planned.tiles, count, options.optimize)
-            if isinstance(planned, PlannedConvolution) and shares is not None:
-                chains = (_emit_plan(replace(planned, tiles=share), places, pool) for share in shares)
-                parts.append(tuple(_append_chain(chain, commands) for chain in chains))
-            elif alone:
-                parts.append((tuple(alone),))
-        tasks[count] = tuple(parts)
-    return replace(step, tasks=tasks)
+_Kicks: TypeAlias = dict[tuple[int, int], list[list[int]]]
+"""The tasks of each core by the number of their kick and the index of their step."""
 
 
-def _append_chain(chain: Sequence[TaskRegisters], commands: CommandSegment) -> tuple[int, ...]:
-    """Tasks that one core runs after one another, while other cores run theirs."""
-    return tuple(commands.append(registers, linked=index > 0) for index, registers in enumerate(chain))
+def _emit_groups(groups: Sequence[Group], alone: Sequence[Mapping[Work, tuple[int, ...]]], writer: _Writer) -> _Kicks:
+    """What one core does keeps its lists; the others' are new, each core's in one chain for each kick."""
+    found: _Kicks = {}
+    number = 0
+    for group in groups:
+        ranks = [[member.shares for member in group.members], [member.seams for member in group.members]]
+        for shares in ranks:
+            cores = max(map(len, shares))
+            for core in range(cores):
+                first = True
+                for member, own in zip(group.members, shares, strict=True):
+                    share = own[core] if own else None
+                    if share is None:
+                        continue
+                    chains = found.setdefault((number, member.work.step), [[] for _ in range(cores)])
+                    if group.way == "alone":
+                        chains[core] += alone[member.work.step][member.work]
+                        continue
+                    chains[core] += writer.chain(member.work, share, core, linked=not first)
+                    first = False
+            number += 1
+    return found
+
+
+class _Writer:
+    """Appends the tasks of plans to the command lists, and their constants to the pool, each once."""
+
+    def __init__(self, places: Mapping[str, Address], splitter: Splitter):
+        self.commands, self.pool = CommandSegment(), ConstantPool()
+        self._places, self._splitter = places, splitter
+        self._packed: dict[Planned, ConvolutionConstants] = {}
+
+    def chain(self, work: Work, share: Share, core: int = 0, *, linked: bool = True) -> tuple[int, ...]:
+        """The indices of the tasks of a share; `linked`: the list before them leads on to them."""
+        tasks: list[int] = []
+        for registers in self._tasks(work, share, core):
+            tasks.append(self.commands.append(registers, linked=linked or bool(tasks)))
+        return tuple(tasks)
+
+    def _tasks(self, work: Work, share: Share, core: int) -> Iterator[TaskRegisters]:
+        places, plan = self._places, work.plan
+        if work.table is not None:
+            yield emit_table_load(work.table.form, places[work.table.form.output], core)
+        match plan:
+            case PlannedConvolution(form, values):
+                data, output = places[form.input], places[form.output]
+                residual = None if form.residual is None else places[form.residual]
+                if plan not in self._packed:
+                    self._packed[plan] = place_constants(form, values, self.pool)
+                for tile in self._splitter.tiles(work, share):
+                    yield emit_convolution(form, values, tile, data, output, self._packed[plan], residual)
+            case PlannedElementwise(form, values):
+                second = places[form.second] if form.second is not None else self.pool.add(_packed(form))
+                yield emit_elementwise(form, values, places[form.first], second, places[form.output], share)
+            case PlannedWideSum(form):
+                yield emit_wide_sum(form, places[form.first], places[form.second], places[form.output])
+            case PlannedRescale(form, values):
+                yield emit_copy(form, values, places[form.input], places[form.output], share)
+            case PlannedLookup(form):
+                yield emit_lookup(form, places[form.input], places[form.output], share)
+            case PlannedMove(form):
+                second = None if form.second is None else places[form.second]
+                yield emit_move(form, places[form.first], second, places[form.output], share)
+            case PlannedPool(form, tiles):
+                for tile in tiles:
+                    yield emit_pool(form, tile, places[form.input], places[form.output])
+            case PlannedUpsample(form):
+                yield from emit_upsample(form, places[form.input], places[form.output], share)
+            case PlannedTableLoad() | PlannedAlias():
+                return
 
 
 def _piece(graph: Graph, step: StepPlan) -> bytes:
@@ -170,35 +221,6 @@ def _piece(graph: Graph, step: StepPlan) -> bytes:
     if graph.format == "onnx":
         return ort.extract_piece(graph, step.inputs, step.outputs)
     return litert.extract_piece(graph, [item.operator.index for item in step.placed], step.inputs, step.outputs)
-
-
-def _emit_plan(plan: Planned, places: Mapping[str, Address], pool: ConstantPool) -> list[TaskRegisters]:
-    match plan:
-        case PlannedConvolution(form, values, tiles):
-            data, output = places[form.input], places[form.output]
-            packed = place_constants(form, values, pool)
-            residual = None if form.residual is None else places[form.residual]
-            return [emit_convolution(form, values, tile, data, output, packed, residual) for tile in tiles]
-        case PlannedElementwise(form, values):
-            second = places[form.second] if form.second is not None else pool.add(_packed(form))
-            return [emit_elementwise(form, values, places[form.first], second, places[form.output])]
-        case PlannedWideSum(form):
-            return [emit_wide_sum(form, places[form.first], places[form.second], places[form.output])]
-        case PlannedRescale(form, values):
-            return [emit_copy(form, values, places[form.input], places[form.output])]
-        case PlannedTableLoad(form):
-            return [emit_table_load(form, places[form.output])]
-        case PlannedLookup(form):
-            return [emit_lookup(form, places[form.input], places[form.output])]
-        case PlannedMove(form):
-            second = None if form.second is None else places[form.second]
-            return [emit_move(form, places[form.first], second, places[form.output])]
-        case PlannedPool(form, tiles):
-            return [emit_pool(form, tile, places[form.input], places[form.output]) for tile in tiles]
-        case PlannedUpsample(form):
-            return list(emit_upsample(form, places[form.input], places[form.output]))
-        case PlannedAlias():
-            return []
 
 
 def _packed(form: Elementwise) -> NDArray[np.uint8]:

@@ -143,7 +143,12 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
         WEIGHT_HEIGHT=conv.kernel_h,
         WEIGHT_KERNELS=1 if conv.depthwise else align(channels, 2),
     )
-    task.set(CNA.CBUF_CON0, WEIGHT_BANK=tile.weight_banks, DATA_BANK=tile.data_banks)
+    task.set(
+        CNA.CBUF_CON0,
+        WEIGHT_REUSE=int(tile.keeps_weights),
+        WEIGHT_BANK=tile.weight_banks,
+        DATA_BANK=tile.data_banks,
+    )
     entries = cbuf.image_entries(width, height) if conv.image_input else cbuf.data_entries_per_row(width, stored)
     task.set(CNA.CBUF_CON1, DATA_ENTRIES=entries)
     task.set(CNA.CVT_CON0, DATA_SIGN=1, CVT_TYPE=1, CVT_BYPASS=1)

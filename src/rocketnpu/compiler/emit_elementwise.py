@@ -13,9 +13,10 @@ different grids stand on the register description alone.
 from __future__ import annotations
 
 from rocketnpu.compiler.commands import Address, TaskRegisters
-from rocketnpu.compiler.emit_flying import flying_task
+from rocketnpu.compiler.emit_flying import flying_task, part_offset_bytes
 from rocketnpu.compiler.lowered import Elementwise, Operation, Rescale
 from rocketnpu.compiler.requantize_elementwise import ElementwiseValues
+from rocketnpu.compiler.share import Share
 from rocketnpu.hw import codes
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
@@ -29,10 +30,10 @@ EW_ALU_ALGOS = {
 
 
 def emit_elementwise(
-    form: Elementwise, values: ElementwiseValues, first: Address, second: Address, output: Address
+    form: Elementwise, values: ElementwiseValues, first: Address, second: Address, output: Address, part: Share
 ) -> TaskRegisters:
-    """The task that combines two whole cubes."""
-    task = flying_task(form.output, form.shape, first, output)
+    """The task that combines a part of two cubes."""
+    task = flying_task(form.output, form.shape, first, output, part)
     _set_first_operand(task, values)
     clamps_above = values.relux is not None
     plain = (values.second_offset, values.ew_scale, values.ew_shift) == (0, 1, 0)
@@ -55,14 +56,14 @@ def emit_elementwise(
     task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
     _set_output(task, values, ties_away=form.ties_away)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
-    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second)
+    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + part_offset_bytes(form.shape, part))
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=form.shape.pixels)
     return task
 
 
-def emit_copy(form: Rescale, values: ElementwiseValues, source: Address, output: Address) -> TaskRegisters:
-    """The task that copies a cube onto another grid."""
-    task = flying_task(form.output, form.output_shape, source, output)
+def emit_copy(form: Rescale, values: ElementwiseValues, source: Address, output: Address, part: Share) -> TaskRegisters:
+    """The task that copies a part of a cube onto another grid."""
+    task = flying_task(form.output, form.output_shape, source, output, part)
     _set_first_operand(task, values)
     clamps_above = values.relux is not None
     if form.low > -128 or clamps_above:

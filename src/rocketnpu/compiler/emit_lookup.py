@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from rocketnpu.compiler.commands import S_POINTER_CLEARED, Address, TaskRegisters
 from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import CubeShape, Lookup, TableLoad
+from rocketnpu.compiler.share import Share
 from rocketnpu.hw.arithmetic import LUT_ENTRIES, LUT_LIMIT, LUT_STEP_SHIFT
+from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU
 
 INDEX_STEP = 128
@@ -33,9 +35,10 @@ LO_IS_POSITIVE = 2
 """LUT_LO_LE_MUX: LE below 0, LO above."""
 
 
-def emit_table_load(form: TableLoad, scratch: Address) -> TaskRegisters:
-    """The task that loads the table; it copies the 16 bytes at `scratch` onto themselves."""
-    task = flying_task(form.output, CubeShape(1, 1, 1), scratch, scratch)
+def emit_table_load(form: TableLoad, scratch: Address, core: int) -> TaskRegisters:
+    """The task that loads a core's table; it copies the core's 16 bytes of `scratch` onto themselves."""
+    own = scratch + core * ATOM_BYTES
+    task = flying_task(form.output, CubeShape(1, 1, 1), own, own)
     entries = table_entries(form.table)
     for number, part in ((TABLE_LE, entries[:LUT_ENTRIES]), (TABLE_LO, entries[-LUT_ENTRIES:])):
         task.append(DPU.LUT_ACCESS_CFG, LUT_ACCESS_TYPE=1, LUT_TABLE_ID=number)
@@ -51,9 +54,9 @@ def table_entries(table: NDArray[np.int8]) -> NDArray[np.int64]:
     return table[nearest].astype(np.int64) + ENTRY_OFFSET
 
 
-def emit_lookup(form: Lookup, source: Address, output: Address) -> TaskRegisters:
-    """The task that sends a whole cube through the table loaded before it."""
-    task = flying_task(form.output, form.output_shape, source, output)
+def emit_lookup(form: Lookup, source: Address, output: Address, part: Share) -> TaskRegisters:
+    """The task that sends a part of a cube through the table loaded before it."""
+    task = flying_task(form.output, form.output_shape, source, output, part)
     task.s_pointer = S_POINTER_CLEARED
     task.set(DPU.DATA_FORMAT, BN_MUL_SHIFT_VALUE_NEG=INDEX_SHIFT)
     task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_ALU_BYPASS=1)

@@ -8,9 +8,12 @@ on the meaning of the address and size registers alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.emit_flying import flying_task
-from rocketnpu.compiler.lowered import CubeShape, Move
+from rocketnpu.compiler.lowered import ATOM_CHANNELS, CubeShape, Move
+from rocketnpu.compiler.share import Share
 from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
@@ -18,8 +21,9 @@ from rocketnpu.hw.registers import DPU, DPU_RDMA
 ALGO_MAX = 0
 
 
-def emit_move(move: Move, first: Address, second: Address | None, output: Address) -> TaskRegisters:
-    """The task of one move; the addresses are those of whole cubes."""
+def emit_move(whole: Move, first: Address, second: Address | None, output: Address, part: Share) -> TaskRegisters:
+    """The task of a part of one move; the addresses are those of whole cubes."""
+    move = _part_of(whole, part)
     shape = CubeShape(move.height, move.width, move.channels)
     pitch_in, pitch_out = move.input_shape.pixels, move.output_shape.pixels
     source, target = first + move.first_start * ATOM_BYTES, output + move.output_start * ATOM_BYTES
@@ -46,3 +50,16 @@ def emit_move(move: Move, first: Address, second: Address | None, output: Addres
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + move.second_start * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch_in)
     return task
+
+
+def _part_of(move: Move, part: Share) -> Move:
+    plane, row = part.c0 // ATOM_CHANNELS, part.y0
+    start = plane * move.input_shape.pixels + row * move.width
+    return replace(
+        move,
+        height=part.y1 - part.y0,
+        channels=part.c1 - part.c0,
+        first_start=move.first_start + start,
+        second_start=move.second_start + start,
+        output_start=move.output_start + plane * move.output_shape.pixels + row * move.row_step,
+    )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from rocketnpu.compiler.commands import Address, TaskRegisters
 from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, CubeShape, Upsample
+from rocketnpu.compiler.share import Share
 from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
@@ -20,13 +21,14 @@ TWO = 1
 """Kernel and stride fields hold size - 1, SIZE_E planes - 1."""
 
 
-def emit_upsample(form: Upsample, data: Address, output: Address) -> Iterator[TaskRegisters]:
-    """The tasks, one for each plane of 16 channels."""
+def emit_upsample(form: Upsample, data: Address, output: Address, part: Share) -> Iterator[TaskRegisters]:
+    """The tasks of a part, which has whole pairs of rows: one for each plane of 16 channels."""
     shape, out = form.input_shape, form.output_shape
-    for plane in range(-(-shape.channels // ATOM_CHANNELS)):
-        source = data + plane * shape.pixels * ATOM_BYTES
-        target = output + plane * out.pixels * ATOM_BYTES
-        task = flying_task(form.output, CubeShape(shape.height, out.width, ATOM_CHANNELS), source, target)
+    first, rows = part.y0 // 2, (part.y1 - part.y0) // 2
+    for plane in range(part.c0 // ATOM_CHANNELS, -(-part.c1 // ATOM_CHANNELS)):
+        source = data + (plane * shape.pixels + first * shape.width) * ATOM_BYTES
+        target = output + (plane * out.pixels + part.y0 * out.width) * ATOM_BYTES
+        task = flying_task(form.output, CubeShape(rows, out.width, ATOM_CHANNELS), source, target)
         task.set(DPU.DATA_FORMAT, IN_PRECISION=codes.INT16)
         task.set(DPU.BS_OW_CFG, OD_BYPASS=1, SIZE_E_0=TWO, SIZE_E_1=TWO, SIZE_E_2=TWO)
         task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=out.width)

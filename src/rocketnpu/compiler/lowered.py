@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.sizes import align
 from rocketnpu.ir import Tensor
 
@@ -280,7 +281,10 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class TableLoad:
-    """Loads the lookup table, int8 (256,): results of -128..127. `output` is 16 bytes of scratch without meaning."""
+    """Loads the lookup table, int8 (256,): results of -128..127.
+
+    `output` is scratch without meaning, 16 bytes for each core.
+    """
 
     output: str
     table: NDArray[np.int8]
@@ -293,12 +297,12 @@ class TableLoad:
     @property
     def input_shape(self) -> CubeShape:
         """Shape of the scratch."""
-        return CubeShape(1, 1, 1)
+        return CubeShape(1, CORES, 1)
 
     @property
     def output_shape(self) -> CubeShape:
         """Shape of the scratch."""
-        return CubeShape(1, 1, 1)
+        return CubeShape(1, CORES, 1)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, Move, Pool
 from rocketnpu.compiler.pool_tiles import PoolTile
-from rocketnpu.compiler.split import cycles
-from rocketnpu.compiler.tile import TASK_OVERHEAD_BYTES, Tile
+from rocketnpu.compiler.tile import Tile, tiles_cycles
 from rocketnpu.hw import cost
 from rocketnpu.hw.sizes import align
 
@@ -20,20 +19,16 @@ def pool_cycles(form: Pool, tiles: Sequence[PoolTile]) -> float:
     """Cycles of all tasks of a pool; columns under two of them are read twice."""
     out = form.output_shape
     read = sum(tile.rows * (tile.input_x1 - tile.input_x0) for tile in tiles) * align(out.channels, ATOM_CHANNELS)
-    return cost.ddr_cycles(read + out.pixels * out.channels) + _task_cycles(len(tiles))
+    return cost.ddr_cycles(read + out.pixels * out.channels) + len(tiles) * cost.CHAINED_TASK_CYCLES
 
 
 def convolution_cycles(form: Convolution, tiles: Sequence[Tile]) -> float:
     """Cycles of all tasks of a convolution."""
-    return cycles(form, (tiles,)) + _task_cycles(len(tiles))
+    return tiles_cycles(form, tiles)
 
 
 def move_cycles(form: Move) -> float:
     """Cycles of a copy or a maximum."""
     pixels = form.height * form.width
     read = len(form.inputs) * pixels * align(form.channels, ATOM_CHANNELS)
-    return cost.ddr_cycles(read + pixels * form.channels) + _task_cycles(1)
-
-
-def _task_cycles(tasks: int) -> float:
-    return cost.ddr_cycles(tasks * TASK_OVERHEAD_BYTES)
+    return cost.ddr_cycles(read + pixels * form.channels) + cost.CHAINED_TASK_CYCLES

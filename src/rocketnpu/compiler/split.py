@@ -1,92 +1,279 @@
-"""Sharing one convolution over cores: bands of output rows, or ranges of output channels.
+"""Which cores do what: plans are gathered into groups that several cores work through without waiting for each other.
 
-1. All parts of a convolution run at the same time and end before the next step starts: no core needs another's rows.
-2. Rows are cut into equal bands, each tiled as a convolution of its own; channels into whole groups, where each core
-   reads only its share of the weights.
-3. The way whose slowest core is fastest wins, where all cores share the DRAM (hardware/performance.md, cost model). One
-   that gains less than GAIN is not worth a synchronisation, and the convolution stays on one core.
+1. Either one core does all plans of a group, or each of several cores does its share of each: a band of rows, or a
+   range of channels.
+2. In a group no core reads what another one writes, nor writes where another one reads or writes. What a plan writes
+   is therefore new to its group, and allocate.py keeps every tensor of a group apart from the others until its end.
+3. Rows: a core computes those whose inputs it has made itself. A window of several rows leaves seams between the bands;
+   a second kick computes them, all plans of one seam on one core.
+4. Channels: a core computes those that read only channels of its own, which a direct convolution never does.
+5. The cheapest sequence of groups wins, by the cost of its kicks (hw/cost.py) and KICK_CYCLES for each. The search
+   keeps the best few unfinished sequences, as what a group may take in depends on what is in it.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby, pairwise
+from typing import Literal, TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Convolution, Window
-from rocketnpu.compiler.tile import Tile, stored_input_channels, tile, weight_bytes
-from rocketnpu.hw import cost, limits
+from rocketnpu.compiler.extents import Extent, bands_that_fit, channels_that_fit, filled_extent, reads, writes
+from rocketnpu.compiler.lowered import ATOM_CHANNELS
+from rocketnpu.compiler.place import PlannedConvolution, PlannedUpsample
+from rocketnpu.compiler.share import SHARED, Share, Work, channel_unit, share_cost, share_tiles, whole, works
+from rocketnpu.compiler.steps import Location, StepPlan, storage
+from rocketnpu.compiler.tile import Tile, tile_cost
+from rocketnpu.hw import limits
+from rocketnpu.hw.cost import ChainCost, TaskCost, chain_cost, kick_cycles
 
-GAIN = 0.9
-"""Cycles on several cores over cycles on one, above which one core is as good: handing over costs microseconds."""
+KICK_CYCLES = 1000
+"""What one more kick must gain. It takes more on silicon (hw/cost.py, KICK_SECONDS), but how much depends on the kernel
+and its clock, and who asks for several cores wants them used."""
+COMPUTE_WEIGHT = 0.22
+"""What a MAC cycle of a kick's busiest core costs beside the kick's own cycles: where the DRAM is what takes long, more
+cores are still better, as the share of the DRAM's peak that the vendor's model assumes is a guess."""
+BEAM_WIDTHS = (1, 6, 24)
+"""Sequences that the search keeps. Level n of `optimize` tries the first n + 1 and takes the best result, so that a
+higher level is never worse."""
+TABLE_LOAD = TaskCost(0, ATOM_CHANNELS, ATOM_CHANNELS)
 
-
-def split_over_cores(
-    conv: Convolution, tiles: Sequence[Tile], cores: int, optimize: int = 1
-) -> tuple[tuple[Tile, ...], ...] | None:
-    """The tiles of each core, None where `tiles` on one core are as good."""
-    best, best_cycles = None, GAIN * cycles(conv, (tiles,))
-    for shares in (_by_rows(conv, cores, optimize), _by_channels(conv, cores, optimize)):
-        if shares is not None and cycles(conv, shares) < best_cycles:
-            best, best_cycles = shares, cycles(conv, shares)
-    return best
-
-
-def cycles(conv: Convolution, shares: Sequence[Sequence[Tile]]) -> float:
-    """NPU cycles of a convolution whose tiles run on one core each: the busiest core's MACs, or all cores' traffic."""
-    busiest = max(sum(_mac_cycles(conv, part) for part in share) for share in shares)
-    moved = sum(moved_bytes(conv, part) for share in shares for part in share)
-    return cost.layer_cycles(busiest, cost.ddr_cycles(moved))
+Way: TypeAlias = Literal["alone", "rows", "channels"]
 
 
-def moved_bytes(conv: Convolution, part: Tile) -> int:
-    """DRAM bytes of one task: its input rows, its weights and operands, its output."""
-    window, channels = part.window, part.c1 - part.c0
-    read = (part.input_y1 - part.input_y0) * (part.input_x1 - part.input_x0)
-    pixel_bytes = conv.input_channels if conv.image_input else stored_input_channels(conv, channels)
-    written = (window.y1 - window.y0) * (window.x1 - window.x0) * channels
-    return cost.convolution_ddr_bytes(read * pixel_bytes, written, weight_bytes(conv, channels), channels)
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A plan in a group: what each core does of it, and each seam's core in the second kick (None: nothing)."""
+
+    work: Work
+    shares: tuple[Share, ...]
+    seams: tuple[Share | None, ...] = ()
 
 
-def _mac_cycles(conv: Convolution, part: Tile) -> int:
-    height, width = part.window.y1 - part.window.y0, part.window.x1 - part.window.x0
-    channels = part.c1 - part.c0
-    if conv.depthwise:
-        return cost.depthwise_cycles(height, width, channels, conv.kernel_h, conv.kernel_w)
-    return cost.direct_cycles(height, width, channels, conv.input_channels, conv.kernel_h, conv.kernel_w)
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Plans that `cores` cores work through without waiting."""
+
+    way: Way
+    cores: int
+    members: tuple[Member, ...]
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The first and the last step with a plan of this group."""
+        return self.members[0].work.step, self.members[-1].work.step
 
 
-def _by_rows(conv: Convolution, cores: int, optimize: int) -> tuple[tuple[Tile, ...], ...] | None:
-    window = conv.window
-    rows = window.y1 - window.y0
-    if rows < cores:
-        return None
-    edges = [window.y0 + rows * core // cores for core in range(cores + 1)]
-    bands = (Window(y0, y1, window.x0, window.x1) for y0, y1 in itertools.pairwise(edges))
-    try:
-        return tuple(tile(replace(conv, window=band), optimize) for band in bands)
-    except ConstraintError:
-        return None
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """A group that may still grow: the extents of its shares and seams, and the cost of its two kicks by core."""
+
+    group: Group
+    made: tuple[tuple[Extent, ...], ...] = ()
+    seams_made: tuple[tuple[Extent, ...], ...] = ()
+    touched: tuple[Extent, ...] = ()
+    chains: tuple[ChainCost, ...] = ()
+    seams: tuple[ChainCost, ...] = ()
+
+    @property
+    def cycles(self) -> float:
+        """What the group costs (rule 5)."""
+        total = 0.0
+        for chains in (self.chains, self.seams):
+            if any(chain.moved_bytes for chain in chains):
+                total += kick_cycles(chains) + KICK_CYCLES
+                total += COMPUTE_WEIGHT * max(chain.mac_cycles for chain in chains)
+        return total
 
 
-def _by_channels(conv: Convolution, cores: int, optimize: int) -> tuple[tuple[Tile, ...], ...] | None:
-    group = limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP
-    groups = -(-conv.output_channels // group)
-    if groups < cores:
-        return None
-    edges = [min(groups * core // cores * group, conv.output_channels) for core in range(cores + 1)]
-    shares: list[tuple[Tile, ...]] = []
-    for c0, c1 in itertools.pairwise(edges):
-        share = replace(
-            conv,
-            weights=conv.weights[c0:c1],
-            weight_zero_points=conv.weight_zero_points[c0:c1],
-            bias=conv.bias[c0:c1],
-            gains=conv.gains[c0:c1],
-        )
+_Closed: TypeAlias = "tuple[_Closed | None, Group]"
+
+
+@dataclass(frozen=True, eq=False)
+class _Sequence:
+    """Closed groups, the last one first, what they cost, and the open group."""
+
+    closed: _Closed | None = None
+    cycles: float = 0.0
+    open: _Open | None = None
+
+    @property
+    def total(self) -> float:
+        return self.cycles + (0.0 if self.open is None else self.open.cycles)
+
+    def close(self) -> _Sequence:
+        return self if self.open is None else _Sequence((self.closed, self.open.group), self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class Splitter:
+    """Splits the steps of one model; remembers the tiles of each share."""
+
+    steps: Sequence[StepPlan]
+    optimize: int
+    _tiles: dict[tuple[int, Share], tuple[Tile, ...]] = field(default_factory=dict[tuple[int, Share], tuple[Tile, ...]])
+
+    @cached_property
+    def works(self) -> tuple[tuple[Work, ...], ...]:
+        """The plans of each step that have tasks."""
+        return tuple(tuple(works(index, step)) for index, step in enumerate(self.steps))
+
+    def groups(self, cores: int) -> tuple[Group, ...]:
+        """All plans that have tasks, in groups of 1 .. `cores` cores, in the order in which the groups run."""
+        located = storage(self.steps)
+        found = [self._search(cores, located, width) for width in BEAM_WIDTHS[: self.optimize + 1]]
+        link, groups = min(found, key=lambda sequence: sequence.cycles).closed, list[Group]()
+        while link is not None:
+            link, group = link
+            groups.append(group)
+        return tuple(reversed(groups))
+
+    def tiles(self, work: Work, share: Share) -> tuple[Tile, ...]:
+        """The tiles of a share of a convolution; ConstraintError if there are none."""
+        assert isinstance(work.plan, PlannedConvolution)
+        if share == whole(work.plan):
+            return work.plan.tiles
+        key = id(work.plan), share  # the steps keep their plans
+        if key not in self._tiles:
+            self._tiles[key] = share_tiles(work.plan.form, share, self.optimize)
+        return self._tiles[key]
+
+    def _search(self, cores: int, located: Mapping[str, Location], width: int) -> _Sequence:
+        beam: list[_Sequence] = [_Sequence()]
+        for on_npu, run in groupby(enumerate(self.steps), key=lambda item: item[1].on_npu):
+            for work in (work for index, _ in run for work in self.works[index]) if on_npu else ():
+                fresh = list(self._fresh(work, cores, located))
+                found: list[_Sequence] = []
+                for sequence in beam:
+                    found += self._followed(sequence, work, fresh, located)
+                beam = sorted(found, key=lambda sequence: sequence.total)[:width]
+            beam = [sequence.close() for sequence in beam]
+        return min(beam, key=lambda sequence: sequence.cycles)
+
+    def _followed(
+        self, sequence: _Sequence, work: Work, fresh: Sequence[_Open], located: Mapping[str, Location]
+    ) -> Iterator[_Sequence]:
+        """The sequence with one more plan: in the open group, or in a group of its own."""
+        if sequence.open is not None:
+            member = _joined(sequence.open, work, located)
+            grown = None if member is None else self._grown(sequence.open, member, located)
+            if grown is not None:
+                yield _Sequence(sequence.closed, sequence.cycles, grown)
+        closed = sequence.close()
+        yield from (_Sequence(closed.closed, closed.cycles, group) for group in fresh)
+
+    def _fresh(self, work: Work, cores: int, located: Mapping[str, Location]) -> Iterator[_Open]:
+        """The groups that the plan may begin."""
+        for way, count, shares in _beginnings(work, cores):
+            grown = self._grown(_Open(Group(way, count, ())), Member(work, shares), located)
+            if grown is not None:
+                yield grown
+
+    def _grown(self, group: _Open, member: Member, located: Mapping[str, Location]) -> _Open | None:
+        """The group with one more member; None where a share has no legal tiles."""
+        work = member.work
         try:
-            shares.append(tuple(replace(part, c0=part.c0 + c0, c1=part.c1 + c0) for part in tile(share, optimize)))
+            chains = [self._cost(work, share) for share in member.shares]
+            seams = [ChainCost() if share is None else self._cost(work, share) for share in member.seams]
         except ConstraintError:
             return None
-    return tuple(shares)
+        before = group.group
+        if before.way == "alone":
+            made, seams_made, touched = (), (), ()
+        else:
+            made = _added(group.made, [writes(work.plan, share, located) for share in member.shares])
+            seams_made = _added(
+                group.seams_made, [share and writes(work.plan, share, located) for share in member.seams]
+            )
+            all_of = whole(work.plan)
+            touched = (*group.touched, filled_extent(work.plan, located), *reads(work.plan, all_of, located))
+        return _Open(
+            Group(before.way, before.cores, (*before.members, member)),
+            made,
+            seams_made,
+            touched,
+            _summed(group.chains, chains),
+            _summed(group.seams, seams),
+        )
+
+    def _cost(self, work: Work, share: Share) -> ChainCost:
+        if isinstance(work.plan, PlannedConvolution):
+            conv = work.plan.form
+            return chain_cost(tile_cost(conv, part) for part in self.tiles(work, share))
+        return chain_cost([share_cost(work.plan, share), *([TABLE_LOAD] if work.table else [])])
+
+
+def _beginnings(work: Work, cores: int) -> Iterator[tuple[Way, int, tuple[Share, ...]]]:
+    """Ways to do a plan that nothing in its group comes before."""
+    all_of = whole(work.plan)
+    yield "alone", 1, (all_of,)
+    if not isinstance(work.plan, SHARED):
+        return
+    units = {channel_unit(work.plan)}
+    if all_of.c1 > limits.DEPTHWISE_GROUP:
+        units.add(limits.DEPTHWISE_GROUP)  # so that a depthwise convolution may follow
+    has_residual = isinstance(work.plan, PlannedConvolution) and work.plan.form.residual is not None
+    for count in range(2, cores + 1):
+        rows = _cut(all_of.y0, all_of.y1, 2 if isinstance(work.plan, PlannedUpsample) else 1, count)
+        if rows:
+            yield "rows", count, tuple(Share(y0, y1, all_of.c0, all_of.c1) for y0, y1 in rows)
+        for unit in sorted(units) if not has_residual else ():
+            channels = _cut(all_of.c0, all_of.c1, unit, count)
+            if channels:
+                yield "channels", count, tuple(Share(all_of.y0, all_of.y1, c0, c1) for c0, c1 in channels)
+
+
+def _cut(start: int, stop: int, unit: int, parts: int) -> list[tuple[int, int]]:
+    """Ranges of nearly equal length, in whole units but for the last; none if there are too few units."""
+    units = -(-(stop - start) // unit)
+    if units < parts:
+        return []
+    return list(pairwise(min(start + units * part // parts * unit, stop) for part in range(parts + 1)))
+
+
+def _joined(group: _Open, work: Work, located: Mapping[str, Location]) -> Member | None:
+    """The shares of a plan that an open group takes in; None where a rule forbids it."""
+    way, cores = group.group.way, group.group.cores
+    all_of = whole(work.plan)
+    if way == "alone":
+        return Member(work, (all_of,))
+    if not isinstance(work.plan, SHARED):
+        return None
+    filled = filled_extent(work.plan, located)
+    if any(filled.shares_planes(extent) for extent in group.touched):
+        return None
+    wanted = list(reads(work.plan, all_of, located))
+    if not any(extent.shares_planes(item) for extent in wanted for own in group.made for item in own):
+        same = (shares for kind, count, shares in _beginnings(work, cores) if (kind, count) == (way, cores))
+        shares = next(same, None)
+        return None if shares is None else Member(work, shares, (None,) * (cores - 1) if way == "rows" else ())
+    if way == "channels":
+        fitting = channels_that_fit(work.plan, group.made, located, channel_unit(work.plan))
+        return Member(work, tuple(fitting)) if fitting else None
+    bands = bands_that_fit(work.plan, group.made, located)
+    if len(bands) != cores:
+        return None
+    seams = tuple(
+        Share(above.y1, below.y0, all_of.c0, all_of.c1) if above.y1 < below.y0 else None
+        for above, below in pairwise(bands)
+    )
+    for number, seam in enumerate(seams):
+        others = [extent for core, own in enumerate(group.seams_made) if core != number for extent in own]
+        if seam and any(extent.meets(other) for extent in reads(work.plan, seam, located) for other in others):
+            return None
+    return Member(work, tuple(bands), seams)
+
+
+def _added(before: Sequence[tuple[Extent, ...]], extents: Sequence[Extent | None]) -> tuple[tuple[Extent, ...], ...]:
+    """The extents of each core with one more."""
+    own = before or [()] * len(extents)
+    return tuple((*items, *([] if item is None else [item])) for items, item in zip(own, extents, strict=True))
+
+
+def _summed(before: Sequence[ChainCost], costs: Sequence[ChainCost]) -> tuple[ChainCost, ...]:
+    """The chains' costs with one more plan's; a group's first members have no seams."""
+    if not costs:
+        return tuple(before)
+    return tuple(a + b for a, b in zip(before or [ChainCost()] * len(costs), costs, strict=True))

@@ -85,8 +85,11 @@ def storage(steps: Sequence[StepPlan]) -> dict[str, Location]:
     return found
 
 
-def lifetimes(graph: Graph, steps: Sequence[StepPlan]) -> list[Lifetime]:
-    """Size and lifetime of every place on the device (allocate.py, rules 1 and 2)."""
+def lifetimes(graph: Graph, steps: Sequence[StepPlan], together: Sequence[tuple[int, int]] = ()) -> list[Lifetime]:
+    """Size and lifetime of every place on the device (allocate.py, rules 1 to 3).
+
+    `together` are the first and last steps of groups that several cores work through.
+    """
     locations = storage(steps)
     start, stop = _runs(steps)
     sizes: dict[str, int] = {}
@@ -105,6 +108,9 @@ def lifetimes(graph: Graph, steps: Sequence[StepPlan]) -> list[Lifetime]:
     for name in graph.outputs:
         if _made_on_npu(steps, name):
             used[locations[name].place].append(stop[_maker(steps, name)])
+    for indices in used.values():
+        touching = [group for group in together if any(group[0] <= index <= group[1] for index in indices)]
+        indices += [edge for group in touching for edge in group]
     return [Lifetime(name, sizes[name], min(indices), max(indices)) for name, indices in used.items()]
 
 

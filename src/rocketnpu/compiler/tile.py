@@ -8,29 +8,32 @@ Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
    32 (64 for depthwise).
 3. Strides beyond the field are not needed where a tile has one output along that axis.
 4. A dense image (hardware/layouts.md, First layer) is cut in rows only, since a tile must start on a 16-byte address.
-5. Among the legal ways the one with the lowest cost wins: DRAM bytes at the vendor's bandwidth, plus a fixed cost a
-   task.
+5. Among the legal ways the one with the lowest cost wins: cycles by the vendor's model (hw/cost.py) of every task, halo
+   and weights read again included, plus a fixed cost a task.
+6. A task keeps the weights of the task before it (WEIGHT_REUSE) where both have the same ones, which fit their banks;
+   the banks of such tasks are the same (hardware/convolution.md, Tiling rules).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, Window
-from rocketnpu.hw import cbuf, limits
+from rocketnpu.hw import cbuf, cost, limits
+from rocketnpu.hw.cost import TaskCost
 from rocketnpu.hw.sizes import align
-
-TASK_OVERHEAD_BYTES = 64 * 1024
-"""What starting one more task is worth in DRAM traffic: 3-5 us in a chain at 17 GB/s (hardware/performance.md)."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One task's share: output `window`, output channels c0..c1, the input rows and columns read, padding and banks."""
+    """One task's share: output `window`, output channels c0..c1, the input rows and columns read, padding and banks.
+
+    `keeps_weights`: they are in the CBUF, from the tile before it.
+    """
 
     window: Window
     c0: int
@@ -43,6 +46,7 @@ class Tile:
     pad_left: int
     data_banks: int
     weight_banks: int
+    keeps_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,19 @@ def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
     """
     unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
-    best_cost = float("inf")
+    best_cycles = float("inf")
     for split in _splits(conv):
         if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
             unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
             continue
         try:
-            tiles = tuple(_tiles(conv, split))
+            tiles = _keeping_weights(conv, tuple(_tiles(conv, split)))
         except ConstraintError as constraint:
             unmet = str(constraint)
             continue
-        cost = sum(_tile_cost_bytes(conv, part) for part in tiles)
-        if cost < best_cost:
-            best, best_cost = tiles, cost
+        cycles = tiles_cycles(conv, tiles)
+        if cycles < best_cycles:
+            best, best_cycles = tiles, cycles
         if optimize == 0:
             break
     if best is None:
@@ -239,8 +243,39 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
     )
 
 
-def _tile_cost_bytes(conv: Convolution, part: Tile) -> int:
-    channels = part.c1 - part.c0
+def _keeping_weights(conv: Convolution, tiles: tuple[Tile, ...]) -> tuple[Tile, ...]:
+    """Rule 6. Data banks are the most that one of the tiles needs, in all of them."""
+    data_banks = max(part.data_banks for part in tiles)
+    weight_banks = cbuf.BANKS - data_banks
+    result: list[Tile] = []
+    for part in tiles:
+        resident = cbuf.weight_banks(weight_bytes(conv, part.c1 - part.c0)) <= weight_banks
+        same = bool(result) and (result[-1].c0, result[-1].c1) == (part.c0, part.c1)
+        banks = replace(part, data_banks=data_banks, weight_banks=weight_banks)
+        result.append(replace(banks, keeps_weights=resident and same))
+    return tuple(result) if any(part.keeps_weights for part in result) else tiles
+
+
+def tiles_cycles(conv: Convolution, tiles: Sequence[Tile]) -> float:
+    """What a chain of tiles costs (rule 5)."""
+    return sum(tile_cost(conv, part).cycles + cost.CHAINED_TASK_CYCLES for part in tiles)
+
+
+def tile_cost(conv: Convolution, part: Tile) -> TaskCost:
+    """What one task costs: its input rows, its weights and operands, its output and the residual that it adds."""
+    window, channels = part.window, part.c1 - part.c0
+    height, width = window.y1 - window.y0, window.x1 - window.x0
     pixels = (part.input_y1 - part.input_y0) * (part.input_x1 - part.input_x0)
     pixel_bytes = conv.input_channels if conv.image_input else stored_input_channels(conv, channels)
-    return TASK_OVERHEAD_BYTES + pixels * pixel_bytes + weight_bytes(conv, channels)
+    element_bytes = 1 if conv.fraction_bits is None else 4
+    written = height * width * align(channels * element_bytes, ATOM_CHANNELS)
+    read = pixels * pixel_bytes + cost.OPERAND_BYTES_PER_CHANNEL * channels
+    if not part.keeps_weights:
+        read += weight_bytes(conv, channels)
+    if conv.residual is not None:
+        read += written
+    if conv.depthwise:
+        macs = cost.depthwise_cycles(height, width, channels, conv.kernel_h, conv.kernel_w)
+    else:
+        macs = cost.direct_cycles(height, width, channels, conv.input_channels, conv.kernel_h, conv.kernel_w)
+    return TaskCost(macs, read, written)

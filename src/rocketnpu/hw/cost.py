@@ -7,6 +7,9 @@ cycles only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 DIRECT_INT8_MACS_PER_CYCLE = 1024
 """Peak of one core: 32 output channels x 32 input channels of one pixel."""
 DEPTHWISE_INT8_MACS_PER_CYCLE = 64
@@ -15,6 +18,18 @@ DDR_BYTES_PER_CYCLE = 23.654
 """At an NPU clock of 1 GHz: 33.792 GB/s (64-bit LPDDR at 2112 MHz) at the 70 % the vendor assumes; cores share it."""
 OPERAND_BYTES_PER_CHANNEL = 8
 """What the model charges for the per-channel operands of a convolution."""
+
+VENDOR_CLOCK_HZ = 1e9
+"""The highest clock of the vendor's kernel (hardware/performance.md, Clocks and memory)."""
+MAINLINE_CLOCK_HZ = 600e6
+"""What a board without voltage control of the NPU runs at."""
+CHAINED_TASK_CYCLES = 4000
+"""What one more task of a chain takes on silicon at 1 GHz, 3-5 us (hardware/performance.md, Calibration advice)."""
+CHAINED_TASK_SECONDS = 5e-6
+KICKED_TASK_SECONDS = 20e-6
+"""The same where every task is kicked alone, as mainline rocket does: interrupt, thread and register writes."""
+KICK_SECONDS = 50e-6
+"""What handing a chain to the NPU and learning of its end takes, 30-50 us."""
 
 PIXEL_GROUP = 16
 """Output pixels are processed in groups."""
@@ -55,3 +70,50 @@ def ddr_cycles(moved_bytes: int, clock_hz: float = 1e9) -> float:
 def layer_cycles(mac_cycles: float, memory_cycles: float) -> float:
     """Cycles of a layer: the slower of the two, as they overlap."""
     return max(mac_cycles, memory_cycles)
+
+
+@dataclass(frozen=True)
+class TaskCost:
+    """MAC cycles of one task, and the bytes that it moves."""
+
+    mac_cycles: int
+    read_bytes: int
+    written_bytes: int
+
+    @property
+    def moved_bytes(self) -> int:
+        """Read and written."""
+        return self.read_bytes + self.written_bytes
+
+    @property
+    def cycles(self) -> float:
+        """Cycles at 1 GHz of the task alone."""
+        return layer_cycles(self.mac_cycles, ddr_cycles(self.moved_bytes))
+
+
+@dataclass(frozen=True)
+class ChainCost:
+    """What tasks that follow one another on a core cost together: their own cycles at 1 GHz, MACs, and bytes moved."""
+
+    cycles: float = 0.0
+    mac_cycles: int = 0
+    moved_bytes: int = 0
+
+    def __add__(self, other: ChainCost) -> ChainCost:
+        return ChainCost(
+            self.cycles + other.cycles, self.mac_cycles + other.mac_cycles, self.moved_bytes + other.moved_bytes
+        )
+
+
+def chain_cost(tasks: Iterable[TaskCost]) -> ChainCost:
+    """The cost of a chain."""
+    return sum((ChainCost(task.cycles, task.mac_cycles, task.moved_bytes) for task in tasks), ChainCost())
+
+
+def kick_cycles(chains: Sequence[ChainCost]) -> float:
+    """Cycles at 1 GHz of chains that run at the same time, one on each core.
+
+    Those of the busiest core, or what all their traffic takes, since the cores share the DRAM.
+    """
+    busiest = max((chain.cycles for chain in chains), default=0.0)
+    return layer_cycles(busiest, ddr_cycles(sum(chain.moved_bytes for chain in chains)))

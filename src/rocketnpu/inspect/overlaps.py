@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rocketnpu.inspect.findings import Finding, finding
 from rocketnpu.inspect.liveness import Life, lives
 from rocketnpu.inspect.memory import Area, TaskMemory, combined, common, first_place, without
 from rocketnpu.inspect.view import tasks_of
 from rocketnpu.program.model import COMMANDS, NpuStep, Program
+from rocketnpu.program.schedule import kicks
 
 
 def overlaps(program: Program, memories: Sequence[TaskMemory]) -> Iterator[Finding]:
@@ -19,14 +21,17 @@ def overlaps(program: Program, memories: Sequence[TaskMemory]) -> Iterator[Findi
     write one scratch place (hardware/convolution.md, Multi-core).
     """
     everything = _Everything(program, memories)
+    for on_npu, run in groupby(program.steps, key=lambda step: isinstance(step, NpuStep)):
+        steps = [step for step in run if isinstance(step, NpuStep)]
+        for count in steps[0].tasks if on_npu else ():
+            for kick in kicks([step for step in steps if count in step.tasks], count):
+                yield from everything.between_cores(count, kick)
     for position, step in enumerate(program.steps):
-        if not isinstance(step, NpuStep):
-            continue
-        for count, segments in step.tasks.items():
-            for cores in segments:
-                yield from everything.between_cores(count, cores)
-            yield from everything.one_after_another([index for cores in segments for core in cores for index in core])
-        yield from everything.live_tensors(position, step)
+        if isinstance(step, NpuStep):
+            for segments in step.tasks.values():
+                order = [index for cores in segments for core in cores for index in core]
+                yield from everything.one_after_another(order)
+            yield from everything.live_tensors(position, step)
     yield from everything.host_writes()
     yield from everything.constants()
 

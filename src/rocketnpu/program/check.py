@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -126,6 +126,27 @@ def _step_problems(program: Program) -> Iterator[str]:
             indices = (task for parts in step.tasks.values() for part in parts for core in part for task in core)
             if any(not 0 <= index < len(program.tasks) for index in indices):
                 yield f"step {step.name} runs a task that does not exist"
+            yield from _kick_problems(step)
+    yield from _kick_width_problems(program)
     for name in program.outputs:
         if name not in known:
             yield f"its output {name!r} is never computed"
+
+
+def _kick_problems(step: NpuStep) -> Iterator[str]:
+    """A number for every segment, each its own, so that the segments' order is that of the numbers."""
+    for cores, numbers in step.kicks.items():
+        if len(numbers) != len(step.tasks.get(cores, ())) or any(a >= b for a, b in pairwise(numbers)):
+            yield f"step {step.name} does not number its segments for {cores} cores in order"
+
+
+def _kick_width_problems(program: Program) -> Iterator[str]:
+    """Segments of one kick have chains for as many cores."""
+    widths: dict[tuple[int, int], int] = {}
+    for step in program.steps:
+        if not isinstance(step, NpuStep):
+            continue
+        for cores, numbers in step.kicks.items():
+            for number, segment in zip(numbers, step.tasks.get(cores, ()), strict=False):
+                if widths.setdefault((cores, number), len(segment)) != len(segment):
+                    yield f"step {step.name} joins a kick of {cores} cores that has another number of chains"

@@ -99,7 +99,8 @@ class NpuStep:
     """Operators that one unbroken run of tasks computes.
 
     `tasks[n]` serves n cores: a sequence of segments that follow one another; a segment has one list of task
-    indices for each core, which run at the same time.
+    indices for each core, which run at the same time. `kicks[n]` numbers these segments, if given: those of equal
+    number in neighbouring steps may run as one, each core going on from list to list (program/schedule.py).
     """
 
     name: str
@@ -108,6 +109,7 @@ class NpuStep:
     outputs: tuple[str, ...]
     tasks: Mapping[int, tuple[tuple[tuple[int, ...], ...], ...]]
     place: Literal["npu"] = "npu"
+    kicks: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
 
 
 @dataclass(frozen=True)

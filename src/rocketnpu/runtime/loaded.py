@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import CompileError, DeviceError
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.limits import MAX_TASKS_PER_KICK
 from rocketnpu.hw.registers import DPU, PPU
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment
+from rocketnpu.program.schedule import kicks
 from rocketnpu.runtime.device import Buffer, Device, Launch, Memory, Part
 from rocketnpu.runtime.host import TensorPort
 
@@ -80,16 +80,14 @@ class LoadedProgram:
                 ends.callback(self._device.release, buffer)
 
     def _make_parts(self, steps: Sequence[NpuStep]) -> tuple[Part, ...]:
-        merged = _merged(part for step in steps for part in self._step_parts(step))
-        return tuple(tuple(tuple(self._launches[task] for task in chain) for chain in part) for part in merged)
-
-    def _step_parts(self, step: NpuStep) -> Sequence[Sequence[Sequence[int]]]:
-        if self._cores not in step.tasks:
+        if any(self._cores not in step.tasks for step in steps):
             raise CompileError(
                 f"program {self._program.name} has no task lists for {self._cores} cores; compile it with "
                 f"cores={self._cores}"
             )
-        return step.tasks[self._cores]
+        return tuple(
+            tuple(tuple(self._launches[task] for task in chain) for chain in kick) for kick in kicks(steps, self._cores)
+        )
 
     def _make_launches(self) -> list[Launch]:
         if not self._program.tasks:
@@ -151,24 +149,3 @@ def _relocate(program: Program, buffers: Mapping[str, Buffer]) -> None:
     index = np.array([item.word for item in program.relocations], np.int64)
     values = [buffers[item.segment].address + item.addend_bytes for item in program.relocations]
     words[index] = (words[index] & ~VALUE_MASK) | (np.array(values, np.uint64) << VALUE_SHIFT)
-
-
-def _merged(parts: Iterator[Sequence[Sequence[int]]]) -> Iterator[list[list[int]]]:
-    """Parts on one core whose tasks follow one another become one chain, so that they are one submission."""
-    chain: list[int] = []
-    for part in parts:
-        single = len(part) == 1
-        if chain and not (single and part[0] and part[0][0] == chain[-1] + 1):
-            yield from _kicks(chain)
-            chain = []
-        if single:
-            chain = [*chain, *part[0]]
-        else:
-            yield [list(core) for core in part]
-    yield from _kicks(chain)
-
-
-def _kicks(chain: list[int]) -> Iterator[list[list[int]]]:
-    """A chain on one core in pieces of as many tasks as the program controller counts."""
-    for start in range(0, len(chain), MAX_TASKS_PER_KICK):
-        yield [chain[start : start + MAX_TASKS_PER_KICK]]
