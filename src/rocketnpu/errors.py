@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things as an error says it: 1 input, 2 inputs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class Error(Exception):
     """Base of every error this package raises on purpose; its text is one line fit for a terminal."""
 

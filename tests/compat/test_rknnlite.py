@@ -217,7 +217,7 @@ IMAGE = np.zeros((1, 64, 64, 3), np.uint8)
     [
         ([IMAGE[0]], {}, "(1, 64, 64, 3) (nhwc); (64, 64, 3) was given"),
         ([IMAGE], {"data_format": "nchw"}, "(1, 3, 64, 64) (nchw)"),
-        ([IMAGE, IMAGE], {}, "1 inputs; 2 were given"),
+        ([IMAGE, IMAGE], {}, "1 input; 2 were given"),
         (IMAGE, {}, "list of arrays"),
         ([IMAGE.tolist()], {}, "numpy array"),
         ([IMAGE.astype(np.complex64)], {}, "complex64"),

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.errors import ModelError
+from rocketnpu.errors import ModelError, counted
 from rocketnpu.rknn.normalization import Normalization
 from rocketnpu.runtime.session import TensorInfo
 
@@ -40,10 +40,10 @@ def prepare_inputs(
     `data_format` may also be one string for all. Raises ModelError that names the input and what it needs.
     """
     if not isinstance(inputs, (list, tuple)):
-        raise ModelError(f"inputs must be a list of arrays, one for each of the model's {len(ports)} inputs")
+        raise ModelError(f"inputs must be a list of arrays, one for each input of the model; it has {len(ports)}")
     arrays = cast(Sequence[object], inputs)
     if len(arrays) != len(ports):
-        raise ModelError(f"the model has {len(ports)} inputs; {len(arrays)} were given")
+        raise ModelError(f"the model has {counted(len(ports), 'input')}; {len(arrays)} were given")
     types = _for_each(data_type, "data_type", len(ports))
     formats = _for_each(data_format, "data_format", len(ports))
     flags = _for_each(pass_through, "inputs_pass_through", len(ports))

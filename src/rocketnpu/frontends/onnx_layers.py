@@ -102,7 +102,10 @@ def _int32_bias(
     rounded = np.rint(values)
     limits = np.iinfo(np.int32)
     if not (np.isfinite(rounded) & (rounded >= limits.min) & (rounded <= limits.max)).all():
-        raise ModelError(f"{call.where} has the bias {bias.name}, which does not fit 32 bits on the accumulator's grid")
+        raise ModelError(
+            f"{call.where} has the bias {bias.name}, which does not fit 32 bits in steps of the data's scale times the"
+            " weights'; quantize the model again"
+        )
     return replace(bias, shape=(channels,), dtype=np.dtype(np.int32), data=rounded.astype(np.int32), quantization=None)
 
 

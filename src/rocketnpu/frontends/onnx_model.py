@@ -138,7 +138,9 @@ def _refuse_external(model: Any, name: str) -> None:
     for function in model.functions:
         for node in function.node:
             if any(attribute.t.data_location == external for attribute in node.attribute):
-                raise ModelError(f"{name} keeps data of its function {function.name} in another file")
+                raise ModelError(
+                    f"{name} keeps data of its function {function.name} in another file; save it with its data inside"
+                )
 
 
 def _drop_constant_inputs(model: Any) -> None:

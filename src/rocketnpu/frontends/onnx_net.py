@@ -161,5 +161,7 @@ def _dtype(number: int) -> np.dtype[np.generic]:
     try:
         found: np.dtype[np.generic] = library("onnx.helper").tensor_dtype_to_np_dtype(number)
     except KeyError as error:
-        raise ModelError(f"element type {number} is not known to the installed onnx package") from error
+        raise ModelError(
+            f"element type {number} is not known to the installed onnx package; a newer one may know it"
+        ) from error
     return found if found.kind in "iufcb" and found.isbuiltin == 1 else np.dtype(object)

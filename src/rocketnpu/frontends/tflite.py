@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.errors import ModelError
+from rocketnpu.errors import ModelError, counted
 from rocketnpu.frontends.flatbuffer import Reader, enum_names, malformed_is_model_error, read_root
 from rocketnpu.frontends.tflite_geometry import check_shape, settle_shapes
 from rocketnpu.frontends.tflite_opaque import data_dependent_shape, opaque_kind
@@ -115,7 +115,7 @@ def _indices(reader: Reader, table: Any, field: str, count: int, where: str) -> 
     indices = tuple(int(index) for index in reader.numbers(table, field))
     for index in indices:
         if not 0 <= index < count:
-            raise ModelError(f"the {where} names tensor {index}, but there are {count} tensors")
+            raise ModelError(f"the {where} names tensor {index}, but the file has {counted(count, 'tensor')}")
     return indices
 
 
@@ -160,7 +160,9 @@ def _read_quantization(
     if not sound.all():
         raise ModelError(f"tensor {name} has the scale {scales[~sound][0]}; scales must be finite and positive")
     if zero_points.size not in (0, 1, scales.size):
-        raise ModelError(f"tensor {name} has {scales.size} scales but {zero_points.size} zero points")
+        raise ModelError(
+            f"tensor {name} has {counted(scales.size, 'scale')} but {counted(zero_points.size, 'zero point')}"
+        )
     zero_points = np.broadcast_to(zero_points if zero_points.size else np.zeros(1, np.int64), scales.shape)
     limits = np.iinfo(dtype.str)
     if (zero_points < limits.min).any() or (zero_points > limits.max).any():
@@ -170,7 +172,7 @@ def _read_quantization(
         return Quantization(scales, zero_points)
     axis: int = table.QuantizedDimension()
     if not 0 <= axis < len(shape) or shape[axis] != scales.size:
-        raise ModelError(f"tensor {name} of shape {shape} has {scales.size} scales along axis {axis}")
+        raise ModelError(f"tensor {name} of shape {shape} has {counted(scales.size, 'scale')} along axis {axis}")
     return Quantization(scales, zero_points, axis)
 
 
@@ -180,7 +182,7 @@ def _read_data(
     """Constant data as a read-only array of `shape`, None when the tensor has no buffer of its own."""
     index: int = table.Buffer()
     if index >= len(buffers):
-        raise ModelError(f"tensor {name} refers to buffer {index}, but there are {len(buffers)} buffers")
+        raise ModelError(f"tensor {name} refers to buffer {index}, but the file has {counted(len(buffers), 'buffer')}")
     if table.ExternalBuffer():
         raise ModelError(f"tensor {name} keeps its data in another file; convert the model to a single file")
     buffer = buffers[index]
@@ -217,7 +219,9 @@ def _read_operators(
         with malformed_is_model_error(f"operator {index}"):
             code: int = table.OpcodeIndex()
             if code >= len(kinds):
-                raise ModelError(f"operator {index} has operator code {code}, but there are {len(kinds)}")
+                raise ModelError(
+                    f"operator {index} has operator code {code}, but the file has {counted(len(kinds), 'code')}"
+                )
             operator = _read_operator(reader, table, index, kinds[code], sources)
             reason = opaque_kind(operator)
             if reader.numbers(table, "MutatingVariableInputs").any():
@@ -242,7 +246,7 @@ def _read_operator(reader: Reader, table: Any, index: int, kind: str, sources: S
     inputs: list[int | None] = []
     for tensor in reader.numbers(table, "Inputs"):
         if not -1 <= tensor < len(sources):
-            raise ModelError(f"{where} reads tensor {tensor}, but there are {len(sources)} tensors")
+            raise ModelError(f"{where} reads tensor {tensor}, but the file has {counted(len(sources), 'tensor')}")
         inputs.append(int(tensor) if tensor >= 0 else None)  # -1: an optional input that is left out
     used = [sources[tensor] for tensor in (*inputs, *outputs) if tensor is not None]
     operands = tuple(None if tensor is None else sources[tensor].tensor for tensor in inputs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rocketnpu.errors import ModelError
+from rocketnpu.errors import ModelError, counted
 from rocketnpu.frontends.flatbuffer import Reader, enum_names, schema
 from rocketnpu.frontends.tflite_moves import MOVES
 from rocketnpu.frontends.tflite_operator import Context, Kind, Result
@@ -182,11 +182,11 @@ def read_options(
     if known is None:
         return None, None
     if len(inputs) not in known.inputs:
-        raise ModelError(
-            f"{where} has {len(inputs)} inputs; {known.inputs.start} to {known.inputs.stop - 1} are possible"
-        )
+        few, many = known.inputs.start, known.inputs.stop - 1
+        takes = f"{few} to {many}" if many > few else f"{few}"
+        raise ModelError(f"{where} has {counted(len(inputs), 'input')}; it takes {takes}")
     if len(outputs) not in known.outputs:
-        raise ModelError(f"{where} has {len(outputs)} outputs; it must have {known.outputs.start}")
+        raise ModelError(f"{where} has {counted(len(outputs), 'output')}; it must have {known.outputs.start}")
     table = None if known.table is None else _options_table(operator, known.table, where)
     if table is None and known.required and known.table is not None:
         raise ModelError(f"{where} has no options")

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError
+from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError, counted
 from rocketnpu.ir import Quantization, Tensor
 from rocketnpu.litert import check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
@@ -252,7 +252,7 @@ class Session:
         else:
             given = [x]
         if len(given) != len(names):
-            inputs = "1 input" if len(names) == 1 else f"{len(names)} inputs"
+            inputs = counted(len(names), "input")
             raise ModelError(f"the model has {inputs} ({_quoted(names)}); {len(given)} were given")
         return {
             name: check_input(_tensor(self._entries[name]), value) for name, value in zip(names, given, strict=True)
