@@ -23,7 +23,7 @@ from rocketnpu.hw.layouts import (
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, Register
 from rocketnpu.hw.sizes import align
 
-from .npu_programs import BASE, Board, Conv, Writes, body, changed
+from .npu_programs import BASE, Board, Conv, Writes, body, changed, flying
 
 Ints = NDArray[np.int64]
 
@@ -471,6 +471,36 @@ def test_weight_reuse_needs_the_same_weights_just_before() -> None:
     board.run(conv.task(), reuse)
     with pytest.raises(DeviceError, match=r"task 0: CNA.CBUF_CON0.WEIGHT_REUSE"):
         board.run(reuse)
+
+
+def test_weights_are_kept_by_tasks_with_the_same_banks_alone() -> None:
+    board = Board()
+    conv = _small(board)
+    banks = {"DATA_BANK": 3, "WEIGHT_BANK": 9}
+    other = changed(conv.writes(), CNA.CBUF_CON0, WEIGHT_REUSE=1, **banks), conv.task()[1]
+    with pytest.raises(DeviceError, match=r"task 1: CNA.CBUF_CON0.WEIGHT_REUSE.*data and weight banks"):
+        board.run(conv.task(), other)
+    board.run((changed(conv.writes(), CNA.CBUF_CON0, **banks), conv.task()[1]), other)
+
+
+def test_a_task_without_convolution_between_ends_what_is_known_of_the_buffer() -> None:
+    board = Board()
+    conv = _small(board)
+    reuse = changed(conv.writes(), CNA.CBUF_CON0, WEIGHT_REUSE=1), conv.task()[1]
+    copy = flying(4, 4, 32, board.reserve(512), board.reserve(512))
+    with pytest.raises(DeviceError, match=r"task 2: CNA.CBUF_CON0.WEIGHT_REUSE"):
+        board.run(conv.task(), copy, reuse)
+
+
+def test_features_that_their_own_task_has_overwritten_are_not_kept() -> None:
+    board = Board()
+    conv = _small(board)
+    in_place = replace(conv, target=conv.features)
+    board.reserve(512)
+    reuse = changed(conv.writes(), CNA.CBUF_CON0, DATA_REUSE=1), conv.task()[1]
+    board.run(conv.task(), reuse)
+    with pytest.raises(DeviceError, match=r"task 1: CNA.CBUF_CON0.DATA_REUSE"):
+        board.run(in_place.task(), reuse)
 
 
 def test_an_output_over_the_input_reads_the_input_first() -> None:

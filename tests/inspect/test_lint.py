@@ -192,6 +192,18 @@ PLANTED: dict[str, tuple[Mutation, int, str, str]] = {
         "constants_are_not_written",
         "writes command lists",
     ),
+    "weights kept from a task with others": (
+        lambda program: with_fields(program, 1, CNA.CBUF_CON0, WEIGHT_REUSE=1),
+        1,
+        "reuse_is_of_what_the_task_before_loaded",
+        "WEIGHT_REUSE is set, but the task before it loaded something else",
+    ),
+    "data kept by the first task": (
+        lambda program: with_fields(program, 0, CNA.CBUF_CON0, DATA_REUSE=1),
+        0,
+        "reuse_is_of_what_the_task_before_loaded",
+        "DATA_REUSE is set",
+    ),
     "an enable entry of other blocks": (
         lambda program: with_value(program, 2, PC.TARGET_BROADCAST, lambda _: regcmd.POOL_MASK),
         2,

@@ -88,7 +88,7 @@ class Core:
         return Chain(self, address, count, amount)
 
     def forget_buffer(self) -> None:
-        """What the convolution buffer holds must not be reused any more: another job begins."""
+        """What the convolution buffer holds must not be reused any more."""
         self._machine.buffer = Buffer()
 
     def execute(self, commands: CommandList) -> int:
@@ -103,6 +103,8 @@ class Core:
         started = {block: self.groups[block].start() for block in regcmd.enabled_blocks(commands.mask)}
         words = {block: group for block, (_, group) in started.items()}
         self._task(commands, words).run(self._machine)
+        if CNA not in words:
+            self.forget_buffer()  # what it holds is only known to stay until the next task
         return sum(1 << _interrupt_bit(block) + group for block, (group, _) in started.items() if block in (DPU, PPU))
 
     def _task(self, commands: CommandList, words: dict[Block, RegisterWords]) -> Task:

@@ -34,6 +34,7 @@ from rocketnpu.emulator.state import TaskState
 from rocketnpu.emulator.tiles import Tile, output_tiles
 from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError
+from rocketnpu.hw import cbuf
 from rocketnpu.hw.codes import INT8, USE_ALL
 from rocketnpu.hw.layouts import unpack_depthwise_weights, unpack_direct_weights
 from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA
@@ -225,15 +226,27 @@ class ConvolutionTask:
             )
 
     def _load(self, machine: Machine) -> None:
-        """Keep track of what CBUF holds; raises DeviceError where a reuse bit asks for something else."""
+        """Keep track of what CBUF holds; raises DeviceError where a reuse bit asks for something else.
+
+        Banks must be those of the task before; weights that stream are not kept (hardware/convolution.md, Tiling
+        rules). What a task writes over the features is not in CBUF.
+        """
         held, c = machine.buffer, self.convolution
+        banks = (self.state.value(CNA.CBUF_CON0, "DATA_BANK"), self.state.value(CNA.CBUF_CON0, "WEIGHT_BANK"))
         for reuses, now, before, field in (
             (c.reuses_weights, c.weights, held.weights, "WEIGHT_REUSE"),
             (c.reuses_data, c.feature.region, held.features, "DATA_REUSE"),
         ):
             if reuses and now != before:
                 raise unsupported(CNA.CBUF_CON0, field, 1, "the previous task of this run loaded something else")
-        held.weights, held.features = c.weights, c.feature.region
+            if reuses and banks != held.banks:
+                raise unsupported(CNA.CBUF_CON0, field, 1, f"the previous task had {held.banks} data and weight banks")
+        if c.reuses_weights and cbuf.weight_banks(c.weights.size_bytes) > banks[1]:
+            raise unsupported(CNA.CBUF_CON0, "WEIGHT_REUSE", 1, f"the weights are more than {banks[1]} banks hold")
+        low, high = self.output.region.extent
+        first, last = c.feature.region.extent
+        overwritten = low < last and first < high
+        held.weights, held.features, held.banks = c.weights, None if overwritten else c.feature.region, banks
 
     @cached_property
     def _tiles(self) -> list[Tile]:

@@ -12,10 +12,12 @@ from rocketnpu.emulator.workspace import Workspace
 
 @dataclass
 class Buffer:
-    """What the convolution buffer holds for the next task of the run: the last weights and features loaded."""
+    """What the convolution buffer holds for the next task of the run: the last weights and features loaded, and into
+    how many banks for data and for weights."""
 
     weights: Region | None = None
     features: Region | None = None
+    banks: tuple[int, int] = (0, 0)
 
 
 @dataclass

@@ -6,13 +6,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from rocketnpu.hw import regcmd, rules
-from rocketnpu.hw.registers import PC, register_of
+from rocketnpu.hw.registers import CNA, PC, register_of
 from rocketnpu.inspect.findings import Finding, finding
 from rocketnpu.inspect.memory import TaskMemory, program_memory
 from rocketnpu.inspect.overlaps import overlaps
 from rocketnpu.inspect.view import Place, ProgramView, TaskView
 from rocketnpu.program.model import COMMANDS, RKNPU, NpuStep
+from rocketnpu.program.schedule import kicks
 from rocketnpu.program.target import unseen_by_rocket
+
+BANKS = ("DATA_BANK", "WEIGHT_BANK")
 
 
 def lint(program: ProgramView) -> list[Finding]:
@@ -25,6 +28,7 @@ def lint(program: ProgramView) -> list[Finding]:
     if not program.is_bare:
         found += _chain_findings(program)
         found += _target_findings(program)
+        found += _reuse_findings(program)
         found += overlaps(program.program, memories)
     return list(dict.fromkeys(found))
 
@@ -76,6 +80,36 @@ def _chain_findings(program: ProgramView) -> Iterator[Finding]:
         if isinstance(step, NpuStep):
             for core in (core for segments in step.tasks.values() for cores in segments for core in cores):
                 yield from _chain(program, core)
+
+
+def _reuse_findings(program: ProgramView) -> Iterator[Finding]:
+    """What a task keeps in the CBUF was loaded by the task just before it in its kick, into the same banks
+    (hardware/regcmd.md, Weight and data reuse)."""
+    for on_npu, run in itertools.groupby(program.program.steps, key=lambda step: isinstance(step, NpuStep)):
+        steps = [step for step in run if isinstance(step, NpuStep)]
+        for count in steps[0].tasks if on_npu else ():
+            for kick in kicks([step for step in steps if count in step.tasks], count):
+                for chain in kick:
+                    for before, index in zip((None, *chain), chain, strict=False):
+                        yield from _reuse(None if before is None else program.tasks[before], program.tasks[index])
+
+
+def _reuse(before: TaskView | None, view: TaskView) -> Iterator[Finding]:
+    for field, register, what in (
+        ("WEIGHT_REUSE", CNA.DCOMP_ADDR0, (CNA.WEIGHT_SIZE0,)),
+        ("DATA_REUSE", CNA.FEATURE_DATA_ADDR, (CNA.DATA_SIZE0, CNA.DMA_CON1, CNA.DMA_CON2)),
+    ):
+        task = view.registers
+        if not (task.enables(CNA) and task.knows(CNA.CBUF_CON0) and task.get(CNA.CBUF_CON0, field)):
+            continue
+        same = before is not None and before.registers.enables(CNA)
+        if before is not None and same:
+            banks = [[item.get(CNA.CBUF_CON0, name) for name in BANKS] for item in (before.registers, task)]
+            same = banks[0] == banks[1] and before.addresses.get(register) == view.addresses.get(register)
+            same = same and all(before.registers.word(item) == task.word(item) for item in what)
+        if not same:
+            text = f"{field} is set, but the task before it loaded something else, or into other banks"
+            yield finding(view, "reuse_is_of_what_the_task_before_loaded", text, "corrupt")
 
 
 def _target_findings(program: ProgramView) -> Iterator[Finding]:
