@@ -1,6 +1,7 @@
 """CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV and FULLY_CONNECTED of any shape and grid, against LiteRT's kernels.
 
-None is left to the CPU.
+None is left to the CPU but batches: a task works on one image. Kernels, strides and dilations beyond a task's fields
+take several.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agreement import proven
@@ -31,9 +32,11 @@ KINDS = st.sampled_from(("uint8", "int8", "int8 per channel"))
 MOST_WEIGHTS = 1 << 20
 MOST_VALUES = 1 << 16
 
+BATCHES = st.sampled_from((*[1] * 15, 2))
+BATCH = "the batch is 1"
 SIDES = st.integers(1, 40)
-TAPS = st.one_of(st.integers(1, 7), st.integers(1, 7), st.sampled_from((8, 16, 31, 32)))
-STRIDES = st.one_of(st.integers(1, 3), st.integers(1, 9))
+TAPS = st.one_of(st.integers(1, 7), st.integers(1, 7), st.sampled_from((8, 16, 31, 32, 40)))
+STRIDES = st.one_of(st.integers(1, 3), st.integers(1, 10))
 DILATIONS = st.one_of(st.just(1), st.integers(1, 4), st.sampled_from((16, 32, 33)))
 
 
@@ -61,6 +64,11 @@ def weights_of(
     }
 
 
+def limited(count: int, each: float, most: int) -> int:
+    """As many of `count` as keep a test short, where every one costs `each`."""
+    return max(1, min(count, int(most // each)))
+
+
 def window_sizes(size: tuple[int, int], reach: list[int], padding: str) -> tuple[int, int]:
     """Sizes in which the window fits, where nothing is padded."""
     if padding == "SAME":
@@ -68,8 +76,9 @@ def window_sizes(size: tuple[int, int], reach: list[int], padding: str) -> tuple
     return max(size[0], reach[0]), max(size[1], reach[1])
 
 
-@examples(40)
+@examples(30)
 @given(
+    batch=BATCHES,
     size=pairs(SIDES),
     channels=st.tuples(CHANNELS, CHANNELS),
     groups=st.sampled_from((1, 1, 1, 1, 2, 3, 5)),
@@ -87,6 +96,7 @@ def window_sizes(size: tuple[int, int], reach: list[int], padding: str) -> tuple
     seed=SEEDS,
 )
 def test_convolution(
+    batch: int,
     size: tuple[int, int],
     channels: tuple[int, int],
     groups: int,
@@ -106,10 +116,10 @@ def test_convolution(
     reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
     size = window_sizes(size, reach, padding)
     inner, outer = (-(-count // groups) for count in channels)
-    assume(np.prod(kernel) * inner * outer * groups <= MOST_WEIGHTS)
-    assume(np.prod(size) * inner * groups <= MOST_VALUES and max(reach) * max(reach) * inner * groups <= MOST_VALUES)
+    inner = limited(inner, np.prod(size) * groups, MOST_VALUES)
+    outer = limited(outer, np.prod(kernel) * inner * groups, MOST_WEIGHTS)
     model, dtype = ModelBuilder(seed), kind.split()[0]
-    x = grid_input(model, (1, *size, inner * groups), grid, dtype)
+    x = grid_input(model, (batch, *size, inner * groups), grid, dtype)
     shape = (outer * groups, *kernel, inner)
     y = model.conv2d(
         x,
@@ -122,11 +132,12 @@ def test_convolution(
         output=stored(output, dtype),
         **weights_of(model, shape, 0, kind, grid, output, gain, decades),
     )
-    proven(model.build(y), inputs_of(model, values))
+    proven(model.build(y), inputs_of(model, values), BATCH if batch > 1 else None)
 
 
 @examples(30)
 @given(
+    batch=BATCHES,
     size=pairs(SIDES),
     channels=CHANNELS,
     multiplier=st.sampled_from((1, 1, 1, 2, 5)),
@@ -144,6 +155,7 @@ def test_convolution(
     seed=SEEDS,
 )
 def test_depthwise_convolution(
+    batch: int,
     size: tuple[int, int],
     channels: int,
     multiplier: int,
@@ -162,10 +174,9 @@ def test_depthwise_convolution(
 ) -> None:
     reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
     size = window_sizes(size, reach, padding)
-    assume(np.prod(size) * channels * multiplier <= MOST_VALUES)
-    assume(max(reach) * max(reach) * channels <= MOST_VALUES)
+    channels = limited(channels, np.prod(size) * multiplier, MOST_VALUES)
     model, dtype = ModelBuilder(seed), kind.split()[0]
-    x = grid_input(model, (1, *size, channels), grid, dtype)
+    x = grid_input(model, (batch, *size, channels), grid, dtype)
     y = model.depthwise(
         x,
         kernel=kernel,
@@ -177,10 +188,10 @@ def test_depthwise_convolution(
         output=stored(output, dtype),
         **weights_of(model, (1, *kernel, channels * multiplier), 3, kind, grid, output, gain, decades),
     )
-    proven(model.build(y), inputs_of(model, values))
+    proven(model.build(y), inputs_of(model, values), BATCH if batch > 1 else None)
 
 
-@examples(20)
+@examples(15)
 @given(
     size=pairs(st.integers(1, 12)),
     channels=st.tuples(CHANNELS, CHANNELS),
@@ -211,13 +222,14 @@ def test_transposed_convolution(
     values: str,
     seed: int,
 ) -> None:
-    assume(np.prod(kernel) * channels[0] * channels[1] <= MOST_WEIGHTS >> 2)
+    outer = limited(channels[1], np.prod(kernel) * channels[0], MOST_WEIGHTS >> 2)
+    outer = limited(outer, np.prod(size) * np.prod(stride), MOST_VALUES)
     model, dtype = ModelBuilder(seed), kind.split()[0]
     x = grid_input(model, (1, *size, channels[0]), grid, dtype)
-    shape = (channels[1], *kernel, channels[0])
+    shape = (outer, *kernel, channels[0])
     y = model.transpose_conv(
         x,
-        channels[1],
+        outer,
         kernel=kernel,
         stride=stride,
         padding=padding,
@@ -228,7 +240,7 @@ def test_transposed_convolution(
     proven(model.build(y), inputs_of(model, values))
 
 
-@examples(20)
+@examples(15)
 @given(
     rows=st.one_of(st.just(1), st.integers(1, 40)),
     shape=st.one_of(st.tuples(st.integers(1, 700)), st.tuples(st.integers(1, 33), st.integers(1, 33), CHANNELS)),
@@ -260,7 +272,7 @@ def test_fully_connected(
     seed: int,
 ) -> None:
     depth = shape[-1] if kept else int(np.prod(shape))
-    assume(depth * units <= MOST_WEIGHTS)
+    units = limited(units, depth, MOST_WEIGHTS)
     model, dtype = ModelBuilder(seed), kind.split()[0]
     rows = rows if len(shape) == 1 or kept else 1
     x = grid_input(model, (rows, *shape), grid, dtype)

@@ -50,7 +50,7 @@ def exact(model: ModelBuilder, *outputs: str, unmet: str | None = None) -> None:
         assert not unequal, f"{name}: {unequal} bytes differ"
 
 
-@examples(30)
+@examples(20)
 @given(
     shape=SHAPES,
     axis=st.integers(-5, -1),
@@ -77,7 +77,7 @@ def test_concatenation(
         exact(model, y, *parts, unmet=unmet)
 
 
-@examples(30)
+@examples(20)
 @given(
     shape=SHAPES,
     axis=st.integers(-5, -1),
@@ -109,7 +109,7 @@ def ranges(draw: st.DrawFn) -> tuple[tuple[int, ...], list[slice | int]]:
     return shape, items
 
 
-@examples(40)
+@examples(25)
 @given(drawn=ranges(), dtype=DTYPES, seed=SEEDS)
 def test_strided_slice(drawn: tuple[tuple[int, ...], list[slice | int]], dtype: str, seed: int) -> None:
     shape, items = drawn
@@ -142,7 +142,7 @@ def test_slice(drawn: tuple[tuple[int, ...], list[slice | int]], dtype: str, see
     exact(model, x, y, unmet=None if fits else SLICE)
 
 
-@examples(30)
+@examples(20)
 @given(
     shape=SHAPES,
     pads=st.lists(st.sampled_from(((0, 0), (0, 0), (1, 1), (0, 3), (2, 0), (17, 5), (5, 40))), min_size=5, max_size=5),
@@ -223,7 +223,7 @@ def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return both[0], both[1]
 
 
-@examples(40)
+@examples(25)
 @given(shapes=reshapes(), dtype=DTYPES, seed=SEEDS)
 def test_reshape(shapes: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, seed: int) -> None:
     before, after = shapes
