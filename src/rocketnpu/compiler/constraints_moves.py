@@ -104,12 +104,14 @@ def steps_evenly(graph: Graph, op: Operator) -> bool:
 
 
 def keeps_order(graph: Graph, op: Operator) -> bool:
-    """the order of all elements stays, and the channels stay the last dimension"""
+    """no byte moves: all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"""
     assert isinstance(op.options, TransposeOptions)
     assert op.inputs[0] is not None
     data, output, axes = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options.permutation
+    if data.layout != output.layout:
+        return axes == ((0, 2, 3, 1) if data.layout == "NCHW" else (0, 3, 1, 2))
     moved = [axis for axis in axes if data.shape[axis] != 1]
-    channels_last = data.layout == output.layout == "NHWC"
+    channels_last = data.layout == "NHWC"
     return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
 
 

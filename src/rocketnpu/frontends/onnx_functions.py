@@ -14,19 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.frontends.onnx_families import ELEMENT_BY_ELEMENT
 from rocketnpu.frontends.onnx_library import library
 from rocketnpu.frontends.onnx_net import Net, Node
 from rocketnpu.frontends.onnx_runtime import build_session, run_session
-
-_NAMES = """
-Abs Acos Acosh Add And Asin Asinh Atan Atanh Cast Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp FastGelu Floor Gelu
-Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod
-Mul Neg Not Or Pow PRelu QuickGelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub
-Sum Swish Tan Tanh ThresholdedRelu Where Xor
-"""
-
-ELEMENT_BY_ELEMENT = frozenset(_NAMES.split())
-"""Operators of rule 1 (onnx.ai/onnx/operators, ONNX Runtime's ContribOperators.md)."""
 
 MOST_NODES = 64
 """No function that exporters take apart has as many nodes."""
