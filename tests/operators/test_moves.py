@@ -28,9 +28,7 @@ AXIS = "the axis is the channel, the width, or the height of one image"
 SLICE = "the slice takes a part of channels, width, or the height of one image, and all of the other dimensions"
 PAD = "channels, width, or the height of one image are padded, and no other dimension"
 RESHAPE = "the reshape keeps each pixel's channels together, so that no byte moves"
-TRANSPOSE = (
-    "no byte moves: all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"
-)
+TRANSPOSE = "all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"
 
 
 def computed(model: ModelBuilder, shape: tuple[int, ...], dtype: str = "int8", grid: Grid = GRID) -> str:

@@ -104,7 +104,7 @@ def steps_evenly(graph: Graph, op: Operator) -> bool:
 
 
 def keeps_order(graph: Graph, op: Operator) -> bool:
-    """no byte moves: all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"""
+    """all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"""
     assert isinstance(op.options, TransposeOptions)
     assert op.inputs[0] is not None
     data, output, axes = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options.permutation
