@@ -132,7 +132,9 @@ def _damage(tree: Any, chance: random.Random) -> None:
             buffer.data = words.view(np.uint8)
         case "input":
             inputs = list(operator.inputs)
-            inputs[chance.randrange(len(inputs) + 1) :] = chance.choice(([], [-1], [chance.randrange(len(graph.tensors))]))
+            inputs[chance.randrange(len(inputs) + 1) :] = chance.choice(
+                ([], [-1], [chance.randrange(len(graph.tensors))])
+            )
             operator.inputs = np.array(inputs, np.int32)
         case _:
             tensor.quantization = None

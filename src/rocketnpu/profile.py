@@ -68,6 +68,8 @@ class Total:
     gain: float
     """Cycles of one core over these."""
     gain_bound: float
+    cost: float
+    """What the compiler's search minimises: cycles with what tasks take, or, of several cores, kicks."""
     rknpu_seconds: float
     """By the measured model: chained tasks at 1 GHz."""
     rocket_seconds: float | None
@@ -179,6 +181,7 @@ def _total(
         moved_bytes=sum(chain.moved_bytes for kick in by_kick for chain in kick),
         gain=1.0 if one_core is None or not cycles else one_core / cycles,
         gain_bound=gain_bound(layers, cores),
+        cost=cycles + tasks * cost.CHAINED_TASK_CYCLES if cores == 1 else sum(map(cost.kick_cost, by_kick)),
         rknpu_seconds=cycles / cost.VENDOR_CLOCK_HZ + longest * cost.CHAINED_TASK_SECONDS + between,
         rocket_seconds=_rocket_seconds(chains) if cores == 1 else None,
     )

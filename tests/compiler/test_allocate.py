@@ -28,6 +28,24 @@ def test_buffers_that_live_together_lie_apart(sizes: list[tuple[int, int, int]])
     assert arena.size_bytes <= sum(b.size_bytes + 63 for b in buffers)
 
 
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(BUFFERS)
+def test_trying_more_orders_never_makes_the_arena_larger(sizes: list[tuple[int, int, int]]) -> None:
+    buffers = [Lifetime(f"t{n}", size, first, first + span) for n, (size, first, span) in enumerate(sizes)]
+    assert allocate(buffers, 2).size_bytes <= allocate(buffers, 1).size_bytes
+
+
+def test_the_order_of_places_decides_the_size() -> None:
+    """By size alone, the small tensor that lives throughout lands above two large ones, and the last above it."""
+    buffers = [
+        Lifetime(name, size, first, last)
+        for name, size, first, last in (("a", 640, 0, 1), ("b", 576, 1, 2), ("all", 128, 0, 4), ("c", 640, 3, 4))
+    ]
+    sizes = [allocate(buffers, level).size_bytes for level in (1, 2)]
+    assert sizes[1] <= sizes[0]
+    assert sizes[1] == 640 + 576 + 128
+
+
 def test_a_chain_of_equal_layers_needs_two_places() -> None:
     arena = allocate([Lifetime(f"t{n}", 6400, n, n + 1) for n in range(20)])
     assert arena.size_bytes == 2 * 6400

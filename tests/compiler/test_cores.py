@@ -10,6 +10,7 @@ from models import Grid, ModelBuilder
 from rocketnpu.inspect import lint, view
 from rocketnpu.inspect.memory import program_memory
 from rocketnpu.inspect.spans import size_bytes
+from rocketnpu.profile import profile
 from rocketnpu.program.container import decode_program, encode_program
 from rocketnpu.program.model import NpuStep
 from rocketnpu.program.schedule import kicks
@@ -137,6 +138,19 @@ def test_a_saved_program_keeps_its_kicks() -> None:
     program = rn.compile(model.build(windows(model)), cores=3)
     loaded = decode_program(encode_program(program))
     assert kicks(npu_steps(loaded), 3) == kicks(npu_steps(program), 3)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_no_level_costs_more_than_the_one_below(net: str) -> None:
+    costs: dict[int, list[float]] = {}
+    for level in (0, 1, 2):
+        model = ModelBuilder(seed=3)
+        program = rn.compile(model.build(NETS[net](model)), cores=3, optimize=level)
+        assert lint(view(program)) == []
+        for total in profile(program).totals:
+            costs.setdefault(total.cores, []).append(total.cost)
+    for cores, found in costs.items():
+        assert found == sorted(found, reverse=True), f"{cores} cores"
 
 
 def test_little_work_stays_on_one_core() -> None:

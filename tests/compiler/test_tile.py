@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import Convolution, CubeShape, Window
-from rocketnpu.compiler.tile import Tile, tile
+from rocketnpu.compiler.tile import Tile, tile, tile_cost, tiles_cycles, weight_bytes
 from rocketnpu.hw import cbuf
 
 
@@ -170,6 +170,47 @@ def test_columns_are_cut_only_where_rows_do_not_suffice() -> None:
     assert {(part.window.x0, part.window.x1) for part in narrow} == {(0, 58)}
     wide = tile(convolution((10, 900), (512, 32)))
     assert len({part.window.x0 for part in wide}) > 1
+
+
+def test_bands_of_rows_keep_the_weights_of_the_band_before() -> None:
+    conv = convolution((224, 224), (32, 64), pad=(1, 1))
+    parts = tile(conv)
+    assert [part.keeps_weights for part in parts] == [False] + [True] * (len(parts) - 1)
+    assert len({(part.data_banks, part.weight_banks) for part in parts}) == 1
+    assert len(parts) > 2
+    first, second = (tile_cost(conv, part).read_bytes for part in (parts[1], replace(parts[1], keeps_weights=False)))
+    assert second - first == weight_bytes(conv, 64)
+
+
+def test_weights_that_stream_are_not_kept() -> None:
+    parts = tile(convolution((40, 40), (512, 512), pad=(1, 1)))
+    assert len(parts) > 1
+    assert not any(part.keeps_weights for part in parts)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(3, 300), st.integers(3, 300)),
+    channels=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    kernel=st.integers(1, 3),
+    depthwise=st.booleans(),
+)
+def test_no_level_costs_more_than_the_one_below(
+    size: tuple[int, int], channels: tuple[int, int], kernel: int, depthwise: bool
+) -> None:
+    conv = convolution(size, channels, (kernel, kernel), depthwise=depthwise)
+    cycles = []
+    for level in (0, 1, 2):
+        check_tiles(conv, tile(conv, level))
+        cycles.append(tiles_cycles(conv, tile(conv, level)))
+    assert cycles == sorted(cycles, reverse=True)
+
+
+def test_level_2_fills_groups_of_pixels() -> None:
+    """28 rows of 28 pixels: 14 + 14 are 800 pixels in groups of 16, 16 + 12 are 784 (hw/cost.py)."""
+    conv = convolution((28, 28), (512, 256), (1, 1))
+    heights = [[part.window.y1 - part.window.y0 for part in tile(conv, level)] for level in (1, 2)]
+    assert heights == [[14, 14], [16, 12]]
 
 
 def test_padding_beyond_the_field_is_a_constraint() -> None:

@@ -38,7 +38,7 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     splitter = Splitter(steps, options.optimize)
     groups = {count: splitter.groups(count) for count in range(2, options.cores + 1)}
     together = [group.steps for parts in groups.values() for group in parts if group.cores > 1]
-    arena = allocate(lifetimes(graph, steps, together))
+    arena = allocate(lifetimes(graph, steps, together), options.optimize)
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
     program = emit(name, graph, steps, arena, {**inside, **dissolved}, splitter, groups)
     return replace(program, target=options.target)

@@ -7,8 +7,8 @@
 3. Rows: a core computes those whose inputs it has made itself. A window of several rows leaves seams between the bands;
    a second kick computes them, all plans of one seam on one core.
 4. Channels: a core computes those that read only channels of its own, which a direct convolution never does.
-5. The cheapest sequence of groups wins, by the cost of its kicks (hw/cost.py) and KICK_CYCLES for each. The search
-   keeps the best few unfinished sequences, as what a group may take in depends on what is in it.
+5. The cheapest sequence of groups wins, by the cost of its kicks (hw/cost.py). The search keeps the best few
+   unfinished sequences, as what a group may take in depends on what is in it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,13 @@ from rocketnpu.compiler.place import PlannedConvolution, PlannedUpsample
 from rocketnpu.compiler.share import SHARED, Share, Work, channel_unit, share_cost, share_tiles, whole, works
 from rocketnpu.compiler.steps import Location, StepPlan, storage
 from rocketnpu.compiler.tile import Tile, tile_cost
-from rocketnpu.hw import limits
-from rocketnpu.hw.cost import ChainCost, TaskCost, chain_cost, kick_cycles
+from rocketnpu.hw import cost, limits
+from rocketnpu.hw.cost import ChainCost, TaskCost, chain_cost, kick_cost
 
-KICK_CYCLES = 1000
-"""What one more kick must gain. It takes more on silicon (hw/cost.py, KICK_SECONDS), but how much depends on the kernel
-and its clock, and who asks for several cores wants them used."""
-COMPUTE_WEIGHT = 0.22
-"""What a MAC cycle of a kick's busiest core costs beside the kick's own cycles: where the DRAM is what takes long, more
-cores are still better, as the share of the DRAM's peak that the vendor's model assumes is a guess."""
-BEAM_WIDTHS = (1, 6, 24)
-"""Sequences that the search keeps. Level n of `optimize` tries the first n + 1 and takes the best result, so that a
-higher level is never worse."""
+SEARCHES = ((1, False), (6, False), (24, False), (24, True))
+"""How many sequences a search keeps, and whether it also shares rows so that they fill whole groups of pixels."""
+SEARCHES_BY_LEVEL = (1, 2, 4)
+"""How many of these each level of `optimize` tries; the best result counts, so that a higher level has no worse one."""
 TABLE_LOAD = TaskCost(0, ATOM_CHANNELS, ATOM_CHANNELS)
 
 Way: TypeAlias = Literal["alone", "rows", "channels"]
@@ -78,14 +73,10 @@ class _Open:
     seams: tuple[ChainCost, ...] = ()
 
     @property
-    def cycles(self) -> float:
+    def cost(self) -> float:
         """What the group costs (rule 5)."""
-        total = 0.0
-        for chains in (self.chains, self.seams):
-            if any(chain.moved_bytes for chain in chains):
-                total += kick_cycles(chains) + KICK_CYCLES
-                total += COMPUTE_WEIGHT * max(chain.mac_cycles for chain in chains)
-        return total
+        kicks = (chains for chains in (self.chains, self.seams) if any(chain.moved_bytes for chain in chains))
+        return sum(map(kick_cost, kicks))
 
 
 _Closed: TypeAlias = "tuple[_Closed | None, Group]"
@@ -96,12 +87,12 @@ class _Sequence:
     """Closed groups, the last one first, what they cost, and the open group."""
 
     closed: _Closed | None = None
-    cycles: float = 0.0
+    cost: float = 0.0
     open: _Open | None = None
 
     @property
     def total(self) -> float:
-        return self.cycles + (0.0 if self.open is None else self.open.cycles)
+        return self.cost + (0.0 if self.open is None else self.open.cost)
 
     def close(self) -> _Sequence:
         return self if self.open is None else _Sequence((self.closed, self.open.group), self.total)
@@ -123,8 +114,9 @@ class Splitter:
     def groups(self, cores: int) -> tuple[Group, ...]:
         """All plans that have tasks, in groups of 1 .. `cores` cores, in the order in which the groups run."""
         located = storage(self.steps)
-        found = [self._search(cores, located, width) for width in BEAM_WIDTHS[: self.optimize + 1]]
-        link, groups = min(found, key=lambda sequence: sequence.cycles).closed, list[Group]()
+        searches = SEARCHES[: SEARCHES_BY_LEVEL[self.optimize]]
+        found = [self._search(cores, located, width, fills_groups) for width, fills_groups in searches]
+        link, groups = min(found, key=lambda sequence: sequence.cost).closed, list[Group]()
         while link is not None:
             link, group = link
             groups.append(group)
@@ -140,17 +132,17 @@ class Splitter:
             self._tiles[key] = share_tiles(work.plan.form, share, self.optimize)
         return self._tiles[key]
 
-    def _search(self, cores: int, located: Mapping[str, Location], width: int) -> _Sequence:
+    def _search(self, cores: int, located: Mapping[str, Location], width: int, fills_groups: bool) -> _Sequence:
         beam: list[_Sequence] = [_Sequence()]
         for on_npu, run in groupby(enumerate(self.steps), key=lambda item: item[1].on_npu):
             for work in (work for index, _ in run for work in self.works[index]) if on_npu else ():
-                fresh = list(self._fresh(work, cores, located))
+                fresh = list(self._fresh(work, cores, located, fills_groups))
                 found: list[_Sequence] = []
                 for sequence in beam:
                     found += self._followed(sequence, work, fresh, located)
                 beam = sorted(found, key=lambda sequence: sequence.total)[:width]
             beam = [sequence.close() for sequence in beam]
-        return min(beam, key=lambda sequence: sequence.cycles)
+        return min(beam, key=lambda sequence: sequence.cost)
 
     def _followed(
         self, sequence: _Sequence, work: Work, fresh: Sequence[_Open], located: Mapping[str, Location]
@@ -160,13 +152,13 @@ class Splitter:
             member = _joined(sequence.open, work, located)
             grown = None if member is None else self._grown(sequence.open, member, located)
             if grown is not None:
-                yield _Sequence(sequence.closed, sequence.cycles, grown)
+                yield _Sequence(sequence.closed, sequence.cost, grown)
         closed = sequence.close()
-        yield from (_Sequence(closed.closed, closed.cycles, group) for group in fresh)
+        yield from (_Sequence(closed.closed, closed.cost, group) for group in fresh)
 
-    def _fresh(self, work: Work, cores: int, located: Mapping[str, Location]) -> Iterator[_Open]:
+    def _fresh(self, work: Work, cores: int, located: Mapping[str, Location], fills_groups: bool) -> Iterator[_Open]:
         """The groups that the plan may begin."""
-        for way, count, shares in _beginnings(work, cores):
+        for way, count, shares in _beginnings(work, cores, fills_groups):
             grown = self._grown(_Open(Group(way, count, ())), Member(work, shares), located)
             if grown is not None:
                 yield grown
@@ -205,7 +197,7 @@ class Splitter:
         return chain_cost([share_cost(work.plan, share), *([TABLE_LOAD] if work.table else [])])
 
 
-def _beginnings(work: Work, cores: int) -> Iterator[tuple[Way, int, tuple[Share, ...]]]:
+def _beginnings(work: Work, cores: int, fills_groups: bool = False) -> Iterator[tuple[Way, int, tuple[Share, ...]]]:
     """Ways to do a plan that nothing in its group comes before."""
     all_of = whole(work.plan)
     yield "alone", 1, (all_of,)
@@ -216,13 +208,26 @@ def _beginnings(work: Work, cores: int) -> Iterator[tuple[Way, int, tuple[Share,
         units.add(limits.DEPTHWISE_GROUP)  # so that a depthwise convolution may follow
     has_residual = isinstance(work.plan, PlannedConvolution) and work.plan.form.residual is not None
     for count in range(2, cores + 1):
-        rows = _cut(all_of.y0, all_of.y1, 2 if isinstance(work.plan, PlannedUpsample) else 1, count)
-        if rows:
-            yield "rows", count, tuple(Share(y0, y1, all_of.c0, all_of.c1) for y0, y1 in rows)
+        for unit in _row_units(work, fills_groups):
+            rows = _cut(all_of.y0, all_of.y1, unit, count)
+            if rows:
+                yield "rows", count, tuple(Share(y0, y1, all_of.c0, all_of.c1) for y0, y1 in rows)
         for unit in sorted(units) if not has_residual else ():
             channels = _cut(all_of.c0, all_of.c1, unit, count)
             if channels:
                 yield "channels", count, tuple(Share(all_of.y0, all_of.y1, c0, c1) for c0, c1 in channels)
+
+
+def _row_units(work: Work, fills_groups: bool) -> Iterator[int]:
+    """Rows are shared in multiples of this many."""
+    if isinstance(work.plan, PlannedUpsample):
+        yield 2
+        return
+    yield 1
+    if fills_groups and isinstance(work.plan, PlannedConvolution):
+        unit = cost.group_rows(work.plan.form.window.x1 - work.plan.form.window.x0)
+        if unit > 1:
+            yield unit
 
 
 def _cut(start: int, stop: int, unit: int, parts: int) -> list[tuple[int, int]]:

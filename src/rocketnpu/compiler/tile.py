@@ -4,7 +4,8 @@ Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
 
 1. A tile is a range of output rows, output columns and, where weights or rows ask for it, output channels. The input
    rows under it must fit the data banks completely; weights fit theirs or stream with at least the minimum of banks.
-2. Rows are cut first, in bands of equal height; columns only where the fewest rows do not fit; channels in multiples of
+2. Rows are cut first, in bands of equal height, or in bands whose pixels fill the groups that the MAC array works on
+   (hw/cost.py) with a smaller rest; columns only where the fewest rows do not fit; channels in multiples of
    32 (64 for depthwise).
 3. Strides beyond the field are not needed where a tile has one output along that axis.
 4. A dense image (hardware/layouts.md, First layer) is cut in rows only, since a tile must start on a 16-byte address.
@@ -62,7 +63,7 @@ class _Split:
 def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
     """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy.
 
-    At the level 0 of `optimize` the first legal way wins instead of rule 5's.
+    At the level 0 of `optimize` the first legal way wins instead of rule 5's; level 2 knows more ways (rule 2).
     """
     unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
@@ -71,15 +72,17 @@ def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
         if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
             unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
             continue
-        try:
-            tiles = _keeping_weights(conv, tuple(_tiles(conv, split)))
-        except ConstraintError as constraint:
-            unmet = str(constraint)
-            continue
-        cycles = tiles_cycles(conv, tiles)
-        if cycles < best_cycles:
-            best, best_cycles = tiles, cycles
-        if optimize == 0:
+        for fills_groups in (False, True) if optimize > 1 else (False,):
+            try:
+                tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=fills_groups)))
+            except ConstraintError as constraint:
+                unmet = str(constraint)
+                continue
+            cycles = tiles_cycles(conv, tiles)
+            more_traffic = fills_groups and best is not None and _moved_bytes(conv, tiles) > _moved_bytes(conv, best)
+            if cycles < best_cycles and not more_traffic:
+                best, best_cycles = tiles, cycles
+        if best is not None and optimize == 0:
             break
     if best is None:
         raise ConstraintError(unmet)
@@ -206,13 +209,22 @@ def _bands(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
     yield from pairwise(edges)
 
 
-def _tiles(conv: Convolution, split: _Split) -> Iterator[Tile]:
+def _filling_bands(start: int, stop: int, size: int, width: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of `width` pixels in whole groups of pixels but for the last, none longer than `size`."""
+    unit = cost.group_rows(width)
+    step = size // unit * unit or size
+    yield from pairwise([*range(start, stop, step), stop])
+
+
+def _tiles(conv: Convolution, split: _Split, *, fills_groups: bool) -> Iterator[Tile]:
     window = conv.window
+    if fills_groups:
+        rows = list(_filling_bands(window.y0, window.y1, split.rows, min(split.columns, window.x1 - window.x0)))
+    else:
+        rows = list(_bands(window.y0, window.y1, split.rows))
     for c0 in range(0, conv.output_channels, split.channels):
         c1 = min(c0 + split.channels, conv.output_channels)
-        for (y0, y1), (x0, x1) in product(
-            _bands(window.y0, window.y1, split.rows), _bands(window.x0, window.x1, split.columns)
-        ):
+        for (y0, y1), (x0, x1) in product(rows, _bands(window.x0, window.x1, split.columns)):
             yield _tile(conv, Window(y0, y1, x0, x1), c0, c1, split.weight_banks)
 
 
@@ -259,6 +271,10 @@ def _keeping_weights(conv: Convolution, tiles: tuple[Tile, ...]) -> tuple[Tile, 
 def tiles_cycles(conv: Convolution, tiles: Sequence[Tile]) -> float:
     """What a chain of tiles costs (rule 5)."""
     return sum(tile_cost(conv, part).cycles + cost.CHAINED_TASK_CYCLES for part in tiles)
+
+
+def _moved_bytes(conv: Convolution, tiles: Sequence[Tile]) -> int:
+    return sum(tile_cost(conv, part).moved_bytes for part in tiles)
 
 
 def tile_cost(conv: Convolution, part: Tile) -> TaskCost:

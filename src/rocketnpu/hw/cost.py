@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 DIRECT_INT8_MACS_PER_CYCLE = 1024
 """Peak of one core: 32 output channels x 32 input channels of one pixel."""
@@ -31,6 +32,13 @@ KICKED_TASK_SECONDS = 20e-6
 KICK_SECONDS = 50e-6
 """What handing a chain to the NPU and learning of its end takes, 30-50 us."""
 
+KICK_CYCLES = 1000
+"""What one more kick must gain where cores share the work. It takes more on silicon (KICK_SECONDS), but how much
+depends on the kernel and its clock, and who asks for several cores wants them used."""
+COMPUTE_WEIGHT = 0.22
+"""What a MAC cycle of a kick's busiest core costs beside the kick's own cycles: where the DRAM is what takes long, more
+cores are still better, as the share of the DRAM's peak that the vendor's model assumes is a guess."""
+
 PIXEL_GROUP = 16
 """Output pixels are processed in groups."""
 MIN_CYCLES_PER_PIXEL = 4
@@ -40,6 +48,11 @@ MIN_CYCLES_PER_PIXEL = 4
 def pixel_cycles(output_h: int, output_w: int) -> int:
     """Output pixels in whole groups of 16."""
     return -(-output_h * output_w // PIXEL_GROUP) * PIXEL_GROUP
+
+
+def group_rows(width: int) -> int:
+    """The fewest rows of `width` pixels that are whole groups of pixels."""
+    return PIXEL_GROUP // gcd(PIXEL_GROUP, width)
 
 
 def direct_cycles(
@@ -117,3 +130,9 @@ def kick_cycles(chains: Sequence[ChainCost]) -> float:
     """
     busiest = max((chain.cycles for chain in chains), default=0.0)
     return layer_cycles(busiest, ddr_cycles(sum(chain.moved_bytes for chain in chains)))
+
+
+def kick_cost(chains: Sequence[ChainCost]) -> float:
+    """What the compiler minimises where cores share the work: cycles, the kick itself, and a share of its compute."""
+    busiest = max((chain.mac_cycles for chain in chains), default=0)
+    return kick_cycles(chains) + KICK_CYCLES + COMPUTE_WEIGHT * busiest
