@@ -76,6 +76,21 @@ def test_an_input_with_its_channels_last_is_turned_for_nothing() -> None:
     assert on_npu(data, noise((1, 4, 5, 8))).found["y"].shape == (1, 4, 5, 24)
 
 
+def test_heads_of_a_detector_that_meet_keep_their_channels_last() -> None:
+    model = OnnxBuilder()
+    x = model.real_input(SHAPE, IN)
+    heads: list[str] = []
+    for index in range(4):
+        last = model.node("Transpose", convolution(model, x), perm=TO_LAST)
+        heads.append(model.real(model.quantized(last, OUT, name=f"head{index}"), OUT))
+    left, right = (model.node("Concat", *heads[place : place + 2], axis=1) for place in (0, 2))
+    sides = [model.real(model.quantized(side, OUT), OUT) for side in (left, right)]
+    data = model.build(model.quantized(model.node("Concat", *sides, axis=1), OUT, name="y"))
+    found = layouts(data)
+    assert {found[name] for name in ("head0", "head1", "head2", "head3", "y")} == {"NHWC"}
+    onnx_agreement(data, [noise(SHAPE)])
+
+
 @pytest.mark.parametrize("op_type", ["Add", "Concat"])
 def test_an_image_and_one_with_its_channels_last_are_not_mixed(op_type: str) -> None:
     model = OnnxBuilder()

@@ -54,8 +54,9 @@ class _Net:
 
     def quantize_operands(self) -> None:
         """Rule 1, from the last node to the first, so that a row of them is passed."""
-        for place in range(len(self.nodes) - 1, -1, -1):
-            node = self.nodes[place]
+        nodes: list[Any] = []
+        for node in reversed(self.nodes):
+            nodes.append(node)
             if node.op_type not in RESHAPING or self._maker_is(node, "DequantizeLinear"):
                 continue
             grids = self._result_grids(node)
@@ -67,7 +68,8 @@ class _Net:
             node.input[0] = real
             self._readers[source] = [pair[0] if other is node else other for other in self._readers[source]]
             self._readers[real] = [node]
-            self.nodes[place:place] = pair
+            nodes += reversed(pair)
+        self.nodes = nodes[::-1]
 
     def quantize_results(self) -> None:
         """Rules 2 and 3."""

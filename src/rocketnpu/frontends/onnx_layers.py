@@ -33,7 +33,7 @@ TRANSPOSED_OHWI = (1, 2, 3, 0)
 SIGN_FLIP = 128
 
 MOST_DENSE_WEIGHTS = 1 << 24
-"""Weights of a transposed convolution without groups and dilations; more than any that is worth running so."""
+"""Weights that are made here: more than any that are worth running so."""
 
 LARGEST_OFFSET = 1 << 30
 """Half of what a 32-bit bias holds."""
@@ -231,11 +231,10 @@ def _batch_normalization(call: Call) -> Translation:
 
 def average_with_padding(call: Call, kernel: tuple[int, int]) -> Translation:
     """An AveragePool that counts its padding, as zeros: a depthwise convolution whose weights are all 1 / pixels."""
-    window = window_of(call, kernel)
-    if window is None:
+    window, shape = window_of(call, kernel), (1, *kernel, call.data.shape[1])
+    if window is None or math.prod(shape) > MOST_DENSE_WEIGHTS:
         return Translation("AVERAGE_POOL_2D", (call.data,), unsupported=UNUSUAL_WINDOW)
     pads, strides, dilations = window
-    shape = (1, *kernel, call.data.shape[1])
     scale = Quantization(np.array([1 / math.prod(kernel)]), np.zeros(1, np.int64))
     weights = Tensor(f"{call.output.name}/weights", shape, np.dtype(np.int8), scale, np.ones(shape, np.int8))
     options = ConvOptions(Padding.VALID, *strides, *dilations, activation=call.activation, multiplier=1, pads=pads)

@@ -17,6 +17,10 @@ from rocketnpu.frontends.onnx_net import Net, Node
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
+MOST_PASSES = 16
+"""Each pass takes all origins back that the one before it found wrong, which may make others wrong: in real models one
+or two."""
+
 SPREADING = ELEMENT_BY_ELEMENT | {
     "Concat",
     "DequantizeLinear",
@@ -34,7 +38,7 @@ SPREADING = ELEMENT_BY_ELEMENT | {
 def channels_last(net: Net) -> frozenset[str]:
     """The names of these tensors."""
     refused: set[str] = set()
-    while True:
+    for _ in range(MOST_PASSES):
         found = _Search(net, refused)
         for node in net.nodes:
             found.visit(node)
@@ -42,6 +46,7 @@ def channels_last(net: Net) -> frozenset[str]:
         if not wrong:
             return frozenset(found.origins)
         refused |= wrong
+    return frozenset()
 
 
 def is_image(net: Net, name: str) -> bool:
@@ -129,5 +134,7 @@ class _Search:
 
     def _root(self, name: str) -> str:
         while name in self.parents:
-            name = self.parents[name]
+            further = self.parents[name]
+            self.parents[name] = self.parents.get(further, further)
+            name = further
         return name
