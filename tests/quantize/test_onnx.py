@@ -121,13 +121,8 @@ def test_moves_before_an_output_stay_float():
     flat = model.node("Reshape", y, model.constant(np.array([1, 4, 1024])))
     data = model.build(model.node("Transpose", flat, perm=[0, 2, 1], name="y"), dtype=np.float32)
     quantized = rn.quantize(data, inputs())
-    assert [operator.kind for operator in load_model(quantized.model).operators] == [
-        "QuantizeLinear",
-        "CONV_2D",
-        "DequantizeLinear",
-        "Reshape",
-        "Transpose",
-    ]
+    nodes = [node.op_type for node in onnx.load_from_string(quantized.model).graph.node]
+    assert nodes[-4:] == ["QuantizeLinear", "DequantizeLinear", "Reshape", "Transpose"]
 
 
 def test_several_inputs_are_calibrated_by_name():
