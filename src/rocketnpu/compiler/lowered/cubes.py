@@ -1,0 +1,82 @@
+"""Tensors as the device sees them: cubes, their sides, and windows of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from rocketnpu.hw.layouts import ATOM_BYTES
+from rocketnpu.hw.sizes import align
+from rocketnpu.ir import Tensor
+
+ATOM_CHANNELS = ATOM_BYTES
+"""Channels of one int8 atom: planes, and channel offsets, come in these."""
+
+
+@dataclass(frozen=True)
+class CubeShape:
+    """A tensor's shape on the device: one image of height x width pixels of `channels` int8 values."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels in one plane."""
+        return self.height * self.width
+
+
+def cube_shape(tensor: Tensor) -> CubeShape:
+    """The device's view of a tensor of any rank: the last dimension is the channel, the one before it the width.
+
+    NCHW images (rank 4, batch 1) have the channel before height and width.
+    """
+    shape = tensor.shape
+    if tensor.layout == "NCHW":
+        _, channels, height, width = shape
+        return CubeShape(height, width, channels)
+    channels = shape[-1] if shape else 1
+    width = shape[-2] if len(shape) > 1 else 1
+    height = 1
+    for size in shape[:-2]:
+        height *= size
+    return CubeShape(height, width, channels)
+
+
+Side: TypeAlias = Literal["height", "width", "channels"]
+"""A side of a cube."""
+_NCHW_SIDES: Mapping[int, Side] = MappingProxyType({1: "channels", 2: "height", 3: "width"})
+
+
+def cube_side(tensor: Tensor, axis: int) -> Side | None:
+    """Which side of the tensor's cube a dimension is; None where it is only a part of the height."""
+    if tensor.layout == "NCHW":
+        return _NCHW_SIDES.get(axis)
+    match len(tensor.shape) - axis:
+        case 1:
+            return "channels"
+        case 2:
+            return "width"
+        case 3 if math.prod(tensor.shape[:axis]) == 1:
+            return "height"
+        case _:
+            return None
+
+
+def image_row_pitch(shape: CubeShape) -> int:
+    """Pixels from row to row of a dense image: the vendor's pitch, which puts every row on a 16-byte address."""
+    return align(shape.width, ATOM_BYTES)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open ranges of output rows and columns."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
