@@ -95,7 +95,7 @@ def profile(program: Program) -> Profile:
     steps = [step for step in program.steps if isinstance(step, NpuStep)]
     layers = tuple(layer for step in steps for layer in _layers(step, complete.tasks, costs, memory))
     totals: list[Total] = []
-    for count in sorted(steps[0].tasks) if steps else ():
+    for count in [n for n in sorted(steps[0].tasks) if all(n in step.tasks for step in steps)] if steps else ():
         chains = [
             [[costs[task] for task in chain] for chain in kick]
             for _, run in groupby(program.steps, key=lambda step: step.place)
