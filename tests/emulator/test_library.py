@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rocketnpu.emulator import library
 from rocketnpu.emulator.library import FLOAT32_EXACT, FloatConvolution, Geometry, exact_parts
 
 
@@ -55,3 +56,63 @@ def test_depthwise_strides_and_dilations(stride: tuple[int, int], dilation: tupl
                     pixel = window[y * stride[0] + ky * dilation[0], x * stride[1] + kx * dilation[1]].astype(np.int64)
                     expected[y, x] += pixel * weights[0, ky, kx]
     np.testing.assert_array_equal(found, expected.reshape(-1, 16))
+
+
+def reference(geometry: Geometry, weights: NDArray[np.int32], window: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Sums [pixels, channels] by the definition."""
+    rows, columns = geometry.output_size(weights.shape[1:3])
+    (step_y, step_x), (height, width) = geometry.dilation, weights.shape[1:3]
+    found = []
+    for y in range(rows):
+        for x in range(columns):
+            top, left = y * geometry.stride[0], x * geometry.stride[1]
+            patch = window[top : top + height * step_y : step_y, left : left + width * step_x : step_x]
+            found.append(weights.reshape(len(weights), -1).astype(np.int64) @ patch.reshape(-1))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("largest", [127, 128], ids=["int8 weights", "wider weights"])
+@pytest.mark.parametrize(
+    ("window", "weights", "stride", "dilation"),
+    [
+        ((1, 9, 16), (5, 1, 1, 16), (1, 1), (1, 1)),
+        ((12, 11, 32), (33, 3, 3, 32), (1, 1), (1, 1)),
+        ((12, 11, 3), (16, 5, 4, 3), (2, 3), (1, 1)),
+        ((13, 14, 48), (7, 3, 2, 48), (1, 2), (2, 3)),
+    ],
+)
+def test_dense_sums_are_exact(
+    window: tuple[int, int, int],
+    weights: tuple[int, int, int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    largest: int,
+) -> None:
+    rng = np.random.default_rng(largest)
+    kernels = rng.integers(-largest, largest + 1, weights, dtype=np.int32)
+    kernels[0, 0, 0, 0] = -largest
+    geometry = Geometry(window, stride, dilation, depthwise=False)
+    for low, high in ((-128, 127), (3, 4), (-5, 0)):
+        values = rng.integers(low, high + 1, window, dtype=np.int8)
+        found = convolved(geometry, kernels.astype(np.float32), values)
+        np.testing.assert_array_equal(found, reference(geometry, kernels, values))
+
+
+def test_a_library_that_quantizes_otherwise_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the whole range in the window its values are quantized to another scale."""
+    rng = np.random.default_rng(1)
+    kernels = rng.integers(-127, 128, (8, 3, 3, 16), dtype=np.int32)
+    values = rng.integers(-128, 128, (9, 9, 16), dtype=np.int8)
+    geometry = Geometry(values.shape, (1, 1), (1, 1), depthwise=False)
+    monkeypatch.setattr(library, "_WHOLE_RANGE", np.array([-1, 1], np.int8))
+    built = []
+    build = FloatConvolution._build
+
+    def counted(self: FloatConvolution, *arguments: object, int8: bool) -> None:
+        built.append(int8)
+        build(self, *arguments, int8=int8)
+
+    monkeypatch.setattr(FloatConvolution, "_build", counted)
+    found = convolved(geometry, kernels.astype(np.float32), values)
+    assert built == [True, False]
+    np.testing.assert_array_equal(found, reference(geometry, kernels, values))

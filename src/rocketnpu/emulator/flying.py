@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.emulator.dpu import WDMA, ChannelValues, decode_output, element_from_memory, integer_steps
+from rocketnpu.emulator.byte_table import PAIRS, ByteTable
+from rocketnpu.emulator.dpu import WDMA, ChannelValues, decode_output, element_from_memory, integer_steps, uses_lut
 from rocketnpu.emulator.dpu_rdma import BRDMA, NRDMA, Planes, Reader, decode_reader
 from rocketnpu.emulator.faults import unsupported
+from rocketnpu.emulator.lut import LutMemory
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.memory import ATOM, Bytes
 from rocketnpu.emulator.pipeline import Pipeline
@@ -22,7 +24,7 @@ from rocketnpu.hw.registers import DPU, DPU_RDMA
 
 Array: TypeAlias = NDArray[Any]
 
-_TILE_ELEMENTS = 1 << 15
+_TILE_ELEMENTS = 1 << 16
 _MAGNITUDE = {INT8: 1 << 7, INT16: 1 << 15, INT32: 1 << 31}
 
 
@@ -50,39 +52,56 @@ class FlyingTask:
         if source.precision != code:
             raise unsupported(DPU.DATA_FORMAT, "IN_PRECISION", code, f"DPU_RDMA reads precision {source.precision}")
         state.expect(DPU.DATA_FORMAT, "PROC_PRECISION", code, "the precisions of a DPU-only task agree")
+        self._found_table: tuple[bytes, ByteTable | None] | None = None
 
     def run(self, machine: Machine) -> None:
         """See Task."""
-        memory, workspace, reader, out = machine.memory, machine.workspace, self._reader, self._output
-        channels = out.channels
-        pipeline = Pipeline(
-            integer_steps(self._state, self._operands(machine), machine.lut, slice(0, channels)),
-            _MAGNITUDE[self._source.precision],
-            DTYPES[out.precision],
-        )
+        memory, out, element = machine.memory, self._output, self._reader.element
         target = memory.target(out.region, WDMA)
         data = [_detached(part, target.array) for part in self._source.read(memory)]
-        element = reader.element
         element_data = [_detached(part, target.array) for part in element.read(memory)] if element else []
-        table = None if element or self._has_channel_operands else pipeline.byte_table()
-        rows = max(_TILE_ELEMENTS // (out.width * channels), 1)
+        table = self._table(machine.lut)
+        if table is None:
+            self._run_stages(machine, data, element_data, target.array)
+        else:
+            # Every byte keeps its place: planes are read and written as they are.
+            target.array[...] = table.look_up(data[0], *element_data).reshape(target.array.shape)
+        target.commit()
 
+    def _run_stages(self, machine: Machine, data: list[Bytes], element_data: list[Bytes], target: Bytes) -> None:
+        workspace, out, element = machine.workspace, self._output, self._reader.element
+        pipeline = self._pipeline(self._operands(machine), machine.lut)
+        rows = max(_TILE_ELEMENTS // (out.width * out.channels), 1)
         for first in range(0, out.height, rows):
             last = min(first + rows, out.height)
-            span = (first * out.width, last * out.width, slice(0, channels))
-            shape = ((last - first) * out.width, channels)
+            span = (first * out.width, last * out.width, slice(0, out.channels))
+            shape = ((last - first) * out.width, out.channels)
             values: Array = workspace.take("values", shape, DTYPES[self._source.precision])
             self._source.gather(data, *span, values.view(np.uint8))
-            if table is not None:
-                found = np.frombuffer(values.tobytes().translate(table), np.int8).reshape(shape)
-                out.store(target.array, found, first, 0)
-                continue
             operand: Array | None = None
             if element:
                 operand = workspace.take("element", shape, DTYPES[element.precision])
                 element.gather(element_data, *span, operand.view(np.uint8))
-            out.store(target.array, pipeline.run(values, operand, workspace), first, 0)
-        target.commit()
+            out.store(target, pipeline.run(values, operand, workspace), first, 0)
+
+    def _pipeline(self, values: ChannelValues, lut: LutMemory) -> Pipeline:
+        steps = integer_steps(self._state, values, lut, slice(0, self._output.channels))
+        return Pipeline(steps, _MAGNITUDE[self._source.precision], DTYPES[self._output.precision])
+
+    def _table(self, lut: LutMemory) -> ByteTable | None:
+        """What becomes of every byte, or pair of bytes; None where channels differ, elements are wider, or few."""
+        if self._has_channel_operands:
+            return None
+        loaded = lut.tables.tobytes() if uses_lut(self._state) else b""
+        if self._found_table is None or self._found_table[0] != loaded:
+            out = self._output
+            pipeline = self._pipeline(ChannelValues(), lut)
+            if self._reader.element is None:
+                table = pipeline.byte_table()
+            else:
+                table = pipeline.pair_table() if out.width * out.height * out.channels >= PAIRS else None
+            self._found_table = loaded, table
+        return self._found_table[1]
 
     @property
     def _has_channel_operands(self) -> bool:

@@ -46,9 +46,18 @@ class LibraryModel:
 
     def constant(self, values: Array) -> int:
         """A float32 constant."""
-        index = self.tensor(values.shape)
+        return self._stored(self.tensor(values.shape), np.ascontiguousarray(values, np.float32))
+
+    def int8_weights(self, values: NDArray[np.int8]) -> int:
+        """Weights [OC, KH, KW, IC] for a convolution of floats, with a scale of 1 for each output channel."""
+        index = self.tensor(values.shape, np.int8)
+        self._tensors[index].quantization.scale = np.ones(len(values), np.float32)
+        self._tensors[index].quantization.zeroPoint = np.zeros(len(values), np.int64)
+        return self._stored(index, np.ascontiguousarray(values))
+
+    def _stored(self, index: int, values: Array) -> int:
         buffer = _schema.BufferT()
-        buffer.data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+        buffer.data = values.reshape(-1).view(np.uint8)
         self._tensors[index].buffer = len(self._buffers)
         self._buffers.append(buffer)
         return index

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.emulator.affine import Affine, Bracket, bracket, identity
+from rocketnpu.emulator.byte_table import ByteTable, every_byte, every_pair
 from rocketnpu.emulator.element_wise import ElementWise
 from rocketnpu.emulator.stages import Add, Block, Clamp, Integers, Step
 from rocketnpu.emulator.workspace import Workspace, pixels_per_row
@@ -105,15 +106,21 @@ class Pipeline:
         first = self._steps[0][0] if self._steps else None
         return isinstance(first, Add) and first.operand.values is bias
 
-    def byte_table(self) -> bytes | None:
-        """The output byte of every input byte, from 0 to 255; None unless int8 becomes int8.
+    def byte_table(self) -> ByteTable | None:
+        """The output of every input byte; None unless int8 becomes int8.
 
         For steps without an operand that treat all channels alike.
         """
+        return self._tabulated(every_byte(), None)
+
+    def pair_table(self) -> ByteTable | None:
+        """The output of every pair of an input byte and an operand byte, under the same conditions."""
+        return self._tabulated(*every_pair())
+
+    def _tabulated(self, values: Array, operand: Array | None) -> ByteTable | None:
         if self._dtype != np.int8 or self._bound > _BYTE_MAGNITUDE:
             return None
-        values = np.arange(256, dtype=np.uint8).view(np.int8)[:, None]
-        return self.run(values, None, Workspace()).tobytes()
+        return ByteTable(self.run(values, operand, Workspace()).reshape(-1).view(np.uint8))
 
     def exact(self, values: Array, operand: Array | None, out: Array) -> None:
         """The reference: every step on int64."""
