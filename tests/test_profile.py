@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_the_command_prints_both_models_as_json(tmp_path: Path, capsys: pytest.C
     assert document["layers"][0]["bound"] == "compute"
     assert main(["profile", str(path), "--target", "rocket"]) == 0
     assert "compute" in capsys.readouterr().out
+
+
+def test_the_trace_is_as_long_as_the_total_and_keeps_cores_apart(tmp_path: Path) -> None:
+    model, path, trace = ModelBuilder(seed=1), tmp_path / "small.tflite", tmp_path / "trace.json"
+    path.write_bytes(model.build(model.conv2d(model.conv2d(model.input((1, 60, 40, 32)), 64), 32)))
+    assert main(["profile", str(path), "--trace", str(trace)]) == 0
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {event["tid"] for event in events} == {0, 1, 2}
+    total = profile(rn.compile(path, cores=3)).totals[-1]
+    assert max(event["ts"] + event["dur"] for event in events) == pytest.approx(total.cycles / 1000)
+    for core in range(3):
+        own = sorted((event["ts"], event["dur"]) for event in events if event["tid"] == core)
+        for (start, duration), (following, _) in pairwise(own):
+            assert start + duration <= following * (1 + 1e-9), f"core {core} does two things at a time"
 
 
 def test_options_of_the_compiler_are_refused_with_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

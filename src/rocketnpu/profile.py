@@ -209,3 +209,43 @@ def to_json(found: Profile) -> Mapping[str, object]:
         "layers": [{**vars(layer), "bound": layer.bound} for layer in found.layers],
         "totals": [dict(vars(total)) for total in found.totals],
     }
+
+
+def to_trace(program: Program, cores: int) -> Mapping[str, object]:
+    """One inference by the formula as a timeline, in the format of Chrome's trace viewer and Perfetto.
+
+    A track for each core; microseconds at 1 GHz. Where a kick waits for the DRAM, its tasks are stretched to its end.
+    Raises ModelError for a program without lists for `cores` cores.
+    """
+    complete = view(program)
+    steps = [step for step in program.steps if isinstance(step, NpuStep)]
+    if any(cores not in step.tasks for step in steps):
+        raise ModelError(f"{program.name} has no task lists for {cores} cores")
+    events: list[Mapping[str, object]] = []
+    start = 0.0
+    for _, run in groupby(program.steps, key=lambda step: step.place):
+        for kick in kicks([step for step in run if isinstance(step, NpuStep)], cores):
+            chains = [[task_cost(complete.tasks[task]) for task in chain] for chain in kick]
+            sums = [chain_cost(chain) for chain in chains]
+            length = kick_cycles(sums)
+            stretch = length / (max(chain.cycles for chain in sums) or 1.0)
+            for core, (indices, chain) in enumerate(zip(kick, chains, strict=True)):
+                at = start
+                for index, task in zip(indices, chain, strict=True):
+                    events.append(_event(complete.tasks[index], task, core, at, stretch * task.cycles))
+                    at += stretch * task.cycles
+            start += length
+    return {"traceEvents": events, "displayTimeUnit": "ns"}
+
+
+def _event(task: TaskView, found: TaskCost, core: int, start: float, cycles: float) -> Mapping[str, object]:
+    cycles_a_microsecond = cost.VENDOR_CLOCK_HZ / 1e6
+    return {
+        "name": task.task.name,
+        "ph": "X",
+        "pid": 0,
+        "tid": core,
+        "ts": start / cycles_a_microsecond,
+        "dur": cycles / cycles_a_microsecond,
+        "args": {"task": task.index, "operation": operation(task.registers), **vars(found)},
+    }

@@ -7,15 +7,17 @@ what tasks and kicks take on silicon, and are within 40 % at best.
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
-from rocketnpu.cli.arguments import add_json, add_model
+from rocketnpu.cli.arguments import add_json, add_model, check_output
 from rocketnpu.cli.compiler import add_compile_options, compile_options
 from rocketnpu.cli.terminal import LONGEST_NAME, print_json, print_line, print_table
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
 from rocketnpu.hw.limits import CORES
 from rocketnpu.inspect.names import shorten
-from rocketnpu.profile import Profile, profile, to_json
+from rocketnpu.profile import Profile, profile, to_json, to_trace
 from rocketnpu.program.model import ROCKET, Program
 from rocketnpu.runtime.load import is_compiled, load_program
 
@@ -28,12 +30,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_compile_options(parser, "any")
     cores_help = "most NPU cores to use (default: 3, 1 with --target rocket)"
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), help=cores_help)
+    trace_help = "write one inference on the most cores as a timeline for Perfetto or chrome://tracing"
+    parser.add_argument("--trace", type=Path, metavar="FILE.json", help=trace_help)
     add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    found = profile(_program(arguments))
+    program = _program(arguments)
+    found = profile(program)
+    if arguments.trace is not None:
+        check_output(arguments.trace, arguments.model, ".json")
+        cores = found.totals[-1].cores if found.totals else 1
+        arguments.trace.write_text(json.dumps(to_trace(program, cores)), encoding="utf-8")
     if arguments.json:
         print_json(dict(to_json(found)))
     else:
