@@ -170,6 +170,15 @@ class SliceOptions:
 
 
 @dataclass(frozen=True)
+class GatherOptions:
+    """GATHER with constant indices: output element i along the axis, normalised to 0..rank-1, is input element
+    indices[i]."""
+
+    axis: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class PadOptions:
     """PAD, PADV2, MIRROR_PAD: for each dimension how many elements before and after.
 
@@ -233,6 +242,7 @@ Options: TypeAlias = (
     | ConcatOptions
     | SplitOptions
     | SliceOptions
+    | GatherOptions
     | PadOptions
     | ResizeOptions
     | BlockOptions

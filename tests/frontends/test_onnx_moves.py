@@ -12,6 +12,7 @@ from rocketnpu.frontends import load_model
 from rocketnpu.ir import (
     BlockOptions,
     ConcatOptions,
+    GatherOptions,
     Operator,
     PadOptions,
     ResizeOptions,
@@ -171,7 +172,7 @@ def test_factors_that_are_not_those_of_the_sizes_are_left_to_the_cpu() -> None:
 
 def test_chosen_channels_in_even_steps_are_a_slice() -> None:
     assert operator("Gather", [1, 3, 5], axis=1).options == SliceOptions((0, 1, 0, 0), (1, 3, 6, 4), (1, 2, 1, 1))
-    assert operator("Gather", [1, 3, 4], axis=1).kind == "Gather"
+    assert operator("Gather", [1, 3, -1], axis=1).options == GatherOptions(1, (1, 3, 7))
 
 
 def test_an_image_made_smaller_is_left_to_the_cpu() -> None:

@@ -124,16 +124,58 @@ def test_a_mean_says_which_dimensions_are_the_images(axes: list[int], layout: st
     onnx_agreement(data, [noise(SHAPE)])
 
 
-def test_channels_that_are_shuffled_stay_an_image() -> None:
-    """Five dimensions in between, of which the last one is the image's width."""
+@pytest.mark.parametrize(
+    ("apart", "order"),
+    [
+        ([1, 2, 12, 4, 5], [0, 2, 1, 3, 4]),
+        ([1, 3, 8, 20], [0, 2, 1, 3]),
+        ([1, 2, 3, 4, 4, 5], [0, 3, 1, 2, 4, 5]),
+    ],
+)
+def test_channels_that_change_places_are_one_operator(apart: list[int], order: list[int]) -> None:
     model = OnnxBuilder()
     x = convolution(model, model.real_input(SHAPE, IN))
-    apart = model.node("Reshape", x, model.constant(np.array([1, 2, 12, 4, 5])))
-    turned = model.node("Transpose", apart, perm=[0, 2, 1, 3, 4])
+    split = model.node("Reshape", x, model.constant(np.array(apart)))
+    split = model.real(model.quantized(split, OUT, name="split"), OUT)
+    turned = model.real(model.quantized(model.node("Transpose", split, perm=order), OUT, name="turned"), OUT)
     together = model.node("Reshape", turned, model.constant(np.array([1, 24, 4, 5])))
     data = model.build(model.quantized(together, OUT, name="y"))
+    graph = load_model(data)
+    assert [operator.kind for operator in graph.operators] == ["CONV_2D", "GATHER"]
+    assert (graph.dissolved["split"], graph.dissolved["turned"]) == ("y", "y")
+    assert "turned" in load_model(data, keep=["turned"]).tensors
+    result = on_npu(data, noise(SHAPE))
+    assert np.array_equal(result.found["y"], result.expected["y"])
+
+
+@pytest.mark.parametrize(("apart", "order"), [([1, 2, 12, 4, 5], [0, 2, 1, 4, 3]), ([1, 2, 12, 5, 4], [1, 0, 2, 3, 4])])
+def test_other_turns_than_of_channels_are_left_to_the_cpu(apart: list[int], order: list[int]) -> None:
+    model = OnnxBuilder()
+    split = model.node("Reshape", convolution(model, model.real_input(SHAPE, IN)), model.constant(np.array(apart)))
+    turned = model.node("Transpose", split, perm=order)
+    together = model.node("Reshape", turned, model.constant(np.array([1, 24, 4, 5])))
+    data = model.build(model.quantized(together, OUT, name="y"))
+    assert "GATHER" not in [operator.kind for operator in load_model(data).operators]
     assert layouts(data)["y"] == "NCHW"
     onnx_agreement(data, [noise(SHAPE)])
+
+
+def test_channels_that_change_their_grid_on_the_way_are_left_to_the_cpu() -> None:
+    model = OnnxBuilder()
+    split = model.node("Reshape", convolution(model, model.real_input(SHAPE, IN)), model.constant([1, 2, 12, 4, 5]))
+    turned = model.real(model.quantized(model.node("Transpose", split, perm=[0, 2, 1, 3, 4]), (OUT[0], 3)), (OUT[0], 3))
+    together = model.node("Reshape", turned, model.constant([1, 24, 4, 5]))
+    data = model.build(model.quantized(together, (OUT[0], 3), name="y"))
+    assert "GATHER" not in [operator.kind for operator in load_model(data).operators]
+    onnx_agreement(data, [noise(SHAPE)])
+
+
+def test_chosen_channels_are_gathered() -> None:
+    model = OnnxBuilder()
+    x = convolution(model, model.real_input(SHAPE, IN))
+    chosen = model.node("Gather", x, model.constant(np.array([7, -1, 7, 0])), axis=1)
+    result = on_npu(model.build(model.quantized(chosen, OUT, name="y")), noise(SHAPE))
+    assert np.array_equal(result.found["y"], result.expected["y"])
 
 
 def test_a_function_between_reshapes_is_one_still() -> None:

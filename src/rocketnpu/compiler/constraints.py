@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rocketnpu.compiler.constraints_moves import (
+    chooses_channels,
     grows_by_whole_factors,
     has_few_phases,
     has_no_activation,
@@ -325,6 +326,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "SPLIT_V": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
         "SLICE": (*_DATA, has_equal_grid, slices_sides, input_fits_one_cube),
         "STRIDED_SLICE": (*_DATA, has_equal_grid, slices_sides, keeps_channels, input_fits_one_cube),
+        "GATHER": (*_DATA, has_equal_grid, chooses_channels, input_fits_one_cube, fits_one_cube),
         "PAD": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
         "PADV2": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
         "MIRROR_PAD": (*_DATA, has_equal_grid, pads_sides, keeps_channel_count, fits_one_cube),

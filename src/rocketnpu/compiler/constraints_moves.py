@@ -11,6 +11,7 @@ from rocketnpu.compiler.lowered import cube_shape, cube_side
 from rocketnpu.ir import (
     Activation,
     ConcatOptions,
+    GatherOptions,
     Graph,
     Operator,
     PadOptions,
@@ -51,6 +52,13 @@ def keeps_channels(graph: Graph, op: Operator) -> bool:
     assert op.inputs[0] is not None
     data = graph.tensors[op.inputs[0]]
     return all(cube_side(data, axis) != "channels" for axis in op.options.dropped)
+
+
+def chooses_channels(graph: Graph, op: Operator) -> bool:
+    """the indices are constants of an ONNX model, and choose channels"""
+    assert op.inputs[0] is not None
+    options = op.options
+    return isinstance(options, GatherOptions) and cube_side(graph.tensors[op.inputs[0]], options.axis) == "channels"
 
 
 def keeps_channel_count(graph: Graph, op: Operator) -> bool:

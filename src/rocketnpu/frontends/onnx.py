@@ -20,6 +20,7 @@ from rocketnpu.frontends.onnx_model import Source, read_model
 from rocketnpu.frontends.onnx_net import Net, Node, TensorType, build_net, declared_types
 from rocketnpu.frontends.onnx_operators import translate
 from rocketnpu.frontends.onnx_qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
+from rocketnpu.frontends.onnx_shuffle import fold_shuffles
 from rocketnpu.ir import Activation, Graph, LookupOptions, Operator, Tensor
 
 PROTOBUF_START = b"\x08"
@@ -41,7 +42,7 @@ def load_onnx(data: bytes, name: str, keep: Collection[str] = ()) -> Graph:
         unknown = _unknown(net)
         if unknown is not None:
             return _opaque_graph(replace(source, opaque=unknown), net.types)
-        return _Builder(source, net, keep).graph()
+        return fold_shuffles(_Builder(source, net, keep).graph(), keep, source.names)
 
 
 def _unknown(net: Net) -> str | None:

@@ -16,6 +16,7 @@ from rocketnpu.frontends.onnx_layers import dequantized
 from rocketnpu.ir import (
     BlockOptions,
     ConcatOptions,
+    GatherOptions,
     PadOptions,
     ResizeOptions,
     SliceOptions,
@@ -146,7 +147,7 @@ def _scales_are_sizes(call: Call) -> bool:
 
 
 def _gather(call: Call) -> Translation:
-    """A range of one dimension, in steps that go on."""
+    """A range of one dimension, in steps that go on, or any choice."""
     places, given = call.integers(1), call.attributes.get("axis", 0)
     axis: int = given % len(call.data.shape)
     indices = call.operand(1)
@@ -156,8 +157,10 @@ def _gather(call: Call) -> Translation:
     places = [place + room if place < 0 else place for place in places]
     step = places[1] - places[0] if len(places) > 1 else 1
     last = places[0] + step * len(places)
-    if step < 1 or places != list(range(places[0], last, step)) or places[0] < 0 or places[-1] >= room:
+    if min(places) < 0 or max(places) >= room:
         return as_it_is(call)
+    if step < 1 or places != list(range(places[0], last, step)):
+        return Translation("GATHER", (call.data,), GatherOptions(axis, tuple(places)))
     begins, sizes, steps = [0] * len(call.data.shape), list(call.data.shape), [1] * len(call.data.shape)
     begins[axis], sizes[axis], steps[axis] = places[0], len(places), step
     return Translation("STRIDED_SLICE", (call.data,), SliceOptions(tuple(begins), tuple(sizes), tuple(steps)))

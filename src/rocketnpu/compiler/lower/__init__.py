@@ -19,7 +19,7 @@ from rocketnpu.compiler.lower.resize import (
     lower_space_to_depth,
 )
 from rocketnpu.compiler.lower.shape import lower_reshape
-from rocketnpu.compiler.lower.slices import lower_pad, lower_slice, lower_split
+from rocketnpu.compiler.lower.slices import lower_gather, lower_pad, lower_slice, lower_split
 from rocketnpu.compiler.lower.transpose_conv import lower_transpose_conv
 from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_prelu, lower_quantize
 from rocketnpu.compiler.lowered import Lowered
@@ -53,6 +53,7 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "SPLIT_V": lower_split,
         "SLICE": lower_slice,
         "STRIDED_SLICE": lower_slice,
+        "GATHER": lower_gather,
         "PAD": lower_pad,
         "PADV2": lower_pad,
         "MIRROR_PAD": lower_pad,

@@ -1,4 +1,4 @@
-"""SPLIT, SPLIT_V, SLICE, STRIDED_SLICE, PAD, PADV2, MIRROR_PAD: a part of a tensor, or more than it.
+"""SPLIT, SPLIT_V, SLICE, STRIDED_SLICE, GATHER, PAD, PADV2, MIRROR_PAD: a part of a tensor, or more than it.
 
 1. A range of channels that starts with a plane is an alias: planes lie one after the other.
 2. A range of rows is a copy, since rows are consecutive pixels.
@@ -30,7 +30,7 @@ from rocketnpu.compiler.lowered import (
     cube_side,
 )
 from rocketnpu.hw import limits
-from rocketnpu.ir import Graph, Operator, PadOptions, SliceOptions, SplitOptions, Tensor
+from rocketnpu.ir import GatherOptions, Graph, Operator, PadOptions, SliceOptions, SplitOptions, Tensor
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,15 @@ def _slice(tensor: Tensor, target: str, ranges: dict[Side, _Range]) -> Lowered:
         )
     chosen = channels.begin + channels.step * np.arange(channels.size)
     return selection(tensor.name, target, data, out, channels=chosen, zero_point=zero, origin=origin, strides=strides)
+
+
+def lower_gather(graph: Graph, op: Operator) -> Iterator[Lowered]:
+    """GATHER of channels (rule 3)."""
+    assert isinstance(op.options, GatherOptions)
+    found = operands(graph, op)
+    shapes = cube_shape(found.data), cube_shape(found.output)
+    chosen, zero = np.array(op.options.indices), zero_point_of(found.data)
+    yield selection(found.data.name, found.output.name, *shapes, channels=chosen, zero_point=zero)
 
 
 def lower_pad(graph: Graph, op: Operator) -> Iterator[Lowered]:
