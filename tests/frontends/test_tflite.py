@@ -21,7 +21,7 @@ from rocketnpu.ir import (
     PoolOptions,
     ReduceOptions,
 )
-from rocketnpu.litert import Piece
+from rocketnpu.litert import Piece, extract_piece
 
 
 def built(model: ModelBuilder, *outputs: str) -> Graph:
@@ -273,3 +273,30 @@ def test_mesas_two_layer_model_has_the_shape_that_litert_gives(shared: Path) -> 
     graph = load_model(shared / "models/mesa-ops/mb01.tflite")
     assert graph.tensors[graph.outputs[0]].shape == (1, 4, 4, 8)
     assert Piece(graph.model).run([np.zeros((1, 8, 8, 3), np.uint8)])[0].shape == (1, 4, 4, 8)
+
+
+def test_constants_behind_the_flatbuffer_are_read_and_go_into_pieces() -> None:
+    """LiteRT's quantizer stores large constants so."""
+    model = ModelBuilder()
+    x = model.input((1, 8, 8, 4), name="x")
+    tree = model.model(model.conv2d(x, 8, name="y"))
+    inline = pack(tree)
+    payload = b""
+    for final in (False, True):  # the second time with the length of the flatbuffer, which the first one tells
+        start = len(pack(tree)) if final else 1 << 20
+        moved, payload = model.model("y"), b""
+        for buffer in moved.buffers:
+            if buffer.data is not None and len(buffer.data):
+                content = np.asarray(buffer.data, np.uint8).tobytes()
+                buffer.data, buffer.offset, buffer.size = None, start + len(payload), len(content)
+                payload += content
+        tree = moved
+    data = pack(tree) + payload
+    assert len(pack(tree)) < len(inline)
+    graph, expected = load_model(data), load_model(inline)
+    for name, tensor in expected.tensors.items():
+        if tensor.data is not None:
+            np.testing.assert_array_equal(graph.tensors[name].data, tensor.data)
+    values = model.random_inputs()
+    found, wanted = (Piece(extract_piece(each, [0], ["x"], ["y"])).run(values)[0] for each in (graph, expected))
+    np.testing.assert_array_equal(found, wanted)

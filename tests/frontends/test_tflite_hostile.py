@@ -94,7 +94,8 @@ def indices(*values: int) -> np.ndarray:
         (lambda tree: setattr(tree.subgraphs[0], "inputs", indices(0, 1)), "graph input weights is a constant"),
         (lambda tree: setattr(tree.subgraphs[0], "inputs", indices()), "reads x before it is produced"),
         (lambda tree: setattr(tree.subgraphs[0], "outputs", indices(5)), "names tensor 5"),
-        (lambda tree: setattr(tree.buffers[1], "offset", 4096), "keeps its data behind the flatbuffer"),
+        (lambda tree: setattr(tree.buffers[1], "offset", 1 << 40), "a buffer names bytes 1099511627776 to"),
+        (lambda tree: setattr(tree.buffers[1], "size", 1 << 62), "cut short or damaged"),
     ],
 )
 def test_a_spoiled_model_is_refused_by_name(spoil: Callable[[Any], None], message: str) -> None:

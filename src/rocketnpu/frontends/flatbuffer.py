@@ -48,6 +48,7 @@ class Reader:
     """
 
     def __init__(self, data: bytes) -> None:
+        self._data = data
         self._left_bytes = SHARING * len(data)
 
     def spend(self, size_bytes: int) -> None:
@@ -63,6 +64,23 @@ class Reader:
             return np.zeros(0, np.int32)
         self.spend(vector.nbytes)
         return vector
+
+    def stored(self, buffer: Any) -> NDArray[np.uint8]:
+        """A Buffer's bytes as a read-only view of the file: its vector, or what it names behind the flatbuffer.
+
+        Large models keep constants there, and so does LiteRT's quantizer from 256 KB on. Offset and size of 0 or 1 mean
+        "not used" (schema.fbs, table Buffer). Raises ModelError where they lead out of the file.
+        """
+        offset, size = buffer.Offset(), buffer.Size()
+        if offset <= 1 and size <= 1:
+            inline: Any = buffer.DataAsNumpy()
+            return np.zeros(0, np.uint8) if isinstance(inline, int) else inline
+        if offset + size > len(self._data):
+            raise ModelError(
+                f"a buffer names bytes {offset} to {offset + size}, but the file has {len(self._data)}: "
+                "it is cut short or damaged"
+            )
+        return np.frombuffer(self._data, np.uint8, size, offset)
 
     def tables(self, table: Any, field: str) -> list[Any]:
         """A vector of tables."""

@@ -185,14 +185,9 @@ def _read_data(
         raise ModelError(f"tensor {name} refers to buffer {index}, but the file has {counted(len(buffers), 'buffer')}")
     if table.ExternalBuffer():
         raise ModelError(f"tensor {name} keeps its data in another file; convert the model to a single file")
-    buffer = buffers[index]
-    if buffer.Offset() > 1 or buffer.Size() > 1:  # 0 and 1 mean "not used" (schema.fbs, table Buffer)
-        raise ModelError(
-            f"tensor {name} keeps its data behind the flatbuffer (a model over 2 GB), which is unsupported"
-        )
-    if buffer.DataLength() == 0:
+    raw = reader.stored(buffers[index])
+    if raw.size == 0:
         return None
-    raw: NDArray[np.uint8] = buffer.DataAsNumpy()
     expected = math.prod(shape) * dtype.itemsize
     if raw.size != expected:
         raise ModelError(

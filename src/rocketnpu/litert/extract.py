@@ -56,7 +56,8 @@ def _extract(
         tensor.name = names[index]
         tensor.shape = np.array(graph.tensors[names[index]].shape, np.int32)
         tensor.shapeSignature = None  # a piece has the static shapes of the graph
-        data = reader.numbers(root.Buffers(tensor.buffer), "Data")
+        data = reader.stored(root.Buffers(tensor.buffer))
+        reader.spend(data.nbytes)
         tensor.buffer = 0
         if index not in origin:
             if data.size == 0 and 0 not in graph.tensors[names[index]].shape:
