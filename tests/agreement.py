@@ -56,9 +56,11 @@ class Agreement:
         return {op.kind: op.reason or "" for step in self.program.steps for op in step.operators if step.place == "cpu"}
 
 
-def agreement(model: bytes, inputs: Sequence[NDArray[Any]], keep: Collection[str] = ()) -> Agreement:
+def agreement(
+    model: bytes, inputs: Sequence[NDArray[Any]], keep: Collection[str] = (), *, experimental: bool = False
+) -> Agreement:
     """Compile and run a model; fails on an illegal task, a memory conflict, or a byte further than 1 from LiteRT."""
-    program = rn.compile(model, keep=keep)
+    program = rn.compile(model, keep=keep, experimental=experimental)
     expected = Reference(model).tensors(inputs)
     assert_sound(program)
     with rn.Session(program, device="emulator") as session:
@@ -115,9 +117,9 @@ def assert_close(found: Tensors, expected: Tensors, tolerance: float = TOLERANCE
             )
 
 
-def run_on_npu(model: ModelBuilder, *outputs: str, keep: Collection[str] = ()) -> Agreement:
+def run_on_npu(model: ModelBuilder, *outputs: str, keep: Collection[str] = (), experimental: bool = False) -> Agreement:
     """`agreement` on noise, and nothing may have stayed on the CPU."""
-    result = agreement(model.build(*outputs), model.random_inputs(), keep)
+    result = agreement(model.build(*outputs), model.random_inputs(), keep, experimental=experimental)
     assert not result.reasons(), f"on the CPU: {result.reasons()}"
     return result
 

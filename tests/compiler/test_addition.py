@@ -7,6 +7,8 @@ import pytest
 
 from agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
 from models import Grid, ModelBuilder
+from rocketnpu.hw.registers import DPU
+from traffic import register_tasks
 
 
 @pytest.mark.parametrize("channels", [1, 16, 17, 31, 64, 100])
@@ -50,12 +52,22 @@ def test_activations_clamp_at_zero_and_above(activation: str, zero: int) -> None
 
 
 @pytest.mark.parametrize("zero", [-115, -20, 127])
-def test_a_clamp_below_zero_stays_on_the_cpu(zero: int) -> None:
-    """At zero point -115 the lower bound is that of int8, but the chip's upper clamp clamps at zero as well."""
+def test_a_clamp_below_zero_is_a_lookup(zero: int) -> None:
+    """At zero point -115 the lower bound is that of int8, but a clamp above would clamp at zero as well."""
     model = ModelBuilder(seed=4)
     a, b = model.input((1, 8, 8, 8)), model.input((1, 8, 8, 8))
-    reason = reason_on_cpu(model, model.add(a, b, activation="RELU_N1_TO_1", output=Grid(0.05, zero)))
-    assert reason == "the fused activation of an element-wise operator changes nothing, or clamps at zero"
+    y = model.add(a, b, activation="RELU_N1_TO_1", output=Grid(0.05, zero))
+    result = run_on_npu(model, y)
+    assert result.expected[y].max() == min(zero + 20, 127), "the case does not reach the clamp"
+
+
+def test_no_register_clamps_an_element_wise_result_from_above() -> None:
+    """EW_RELUX stands on documentation."""
+    model = ModelBuilder(seed=4)
+    a, b = model.input((1, 8, 8, 8)), model.input((1, 8, 8, 8))
+    result = run_on_npu(model, model.add(a, b, activation="RELU6", output=Grid(0.06, 20)))
+    assert not any(task.get(DPU.EW_CFG, "EW_RELUX_EN") for task in register_tasks(result.program))
+    assert len(result.program.tasks) == 2, "the sum, and a copy that clamps"
 
 
 def test_a_tensor_plus_itself() -> None:

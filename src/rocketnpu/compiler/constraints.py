@@ -337,18 +337,12 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
 )
 """The operators that the NPU path takes, each with its rules in the order in which they are checked."""
 
-PROVEN: Mapping[str, tuple[Predicate, ...]] = MappingProxyType({})
-"""Rules that leave out what only documentation gives evidence for (docs/evidence.md), by operator."""
 
-
-def check(graph: Graph, op: Operator, *, experimental: bool) -> None:
-    """Raise ConstraintError with the first rule that `op` breaks.
-
-    `experimental` lifts the rules of `PROVEN`.
-    """
+def check(graph: Graph, op: Operator) -> None:
+    """Raise ConstraintError with the first rule that `op` breaks."""
     if op.kind not in CONSTRAINTS:
         raise ConstraintError(f"{op.kind} has no NPU form")
-    for rule in (*CONSTRAINTS[op.kind], *(() if experimental else PROVEN.get(op.kind, ()))):
+    for rule in CONSTRAINTS[op.kind]:
         if not rule(graph, op):
             detail = f" ({op.unsupported})" if rule is is_analysable else ""
             raise ConstraintError(f"{rule.__doc__}{detail}")

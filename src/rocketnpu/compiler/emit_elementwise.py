@@ -6,8 +6,7 @@ says with which values. A stage that would change nothing is bypassed.
 Evidence: the vendor's programs for two-tensor additions and subtractions (emulated 99.98 %, at most 1 apart) and for
 copies onto another grid (equal). Integer maximum, minimum and multiplication of two tensors were measured exact on
 silicon with converters bypassed; the converters beside them are the vendor's multiplication, which no program at hand
-shows whole. The clamps of a fused activation (EW_RELU is the vendor's, EW_RELUX) and a maximum of operands on
-different grids stand on the register description alone.
+shows whole. EW_RELU is the vendor's. The clamp of a copy is BN's, as the vendor has it after convolutions.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ def emit_elementwise(
     """The task that combines a part of two cubes."""
     task = flying_task(form.output, form.shape, first, output, part)
     _set_first_operand(task, values)
-    clamps_above = values.relux is not None
     plain = (values.second_offset, values.ew_scale, values.ew_shift) == (0, 1, 0)
     task.set(
         DPU.EW_CFG,
@@ -44,8 +42,7 @@ def emit_elementwise(
         EDATA_SIZE=codes.ELEMENT_8_BIT,
         EW_EQUAL_EN=int(form.operation in (Operation.MAXIMUM, Operation.MINIMUM)),
         EW_ALU_ALGO=EW_ALU_ALGOS[form.operation],
-        EW_RELUX_EN=int(clamps_above),
-        EW_RELU_BYPASS=int(form.low <= -128 and not clamps_above),
+        EW_RELU_BYPASS=int(form.low <= -128),
         EW_OP_CVT_BYPASS=int(plain),
         EW_LUT_BYPASS=1,
         EW_OP_SRC=1,
@@ -53,7 +50,6 @@ def emit_elementwise(
     )
     task.set(DPU.EW_CVT_OFFSET_VALUE, EW_OP_CVT_OFFSET=values.second_offset)
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.ew_scale, EW_OP_CVT_SHIFT=values.ew_shift)
-    task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
     _set_output(task, values, ties_away=form.ties_away)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + part_offset_bytes(form.shape, part))

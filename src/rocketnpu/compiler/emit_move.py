@@ -2,8 +2,8 @@
 
 Evidence: the copy is the vendor's (hardware/layouts.md, Concatenation) without its change of grid; its output notch is
 the vendor's of column tiles (hardware/dpu.md, Output writer). EW maxima of int8 are exact on silicon, 4096 elements.
-Operands that overlap in memory, rows of a single pixel, and a row that runs over the ends of the tensor's rows stand
-on the meaning of the address and size registers alone.
+Rows of a single pixel with a notch are silicon's in convolutions (hardware/layouts.md, Row-major matrices). Operands
+that overlap in memory and a row that runs over the ends of the tensor's rows are other addresses and sizes for these.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 MRDMA reads the operand's even planes and ERDMA the odd ones, the writer's two planes together. Evidence: the vendor's
 programs, register by register, with two planes and rows cut. They leave out what keeps the model's rounding between:
 BN's ALU, multiplier and clamp together, and an operand converter that multiplies first (the vendor's adds first), stand
-on the register description alone.
+on the register description alone: the form is compiled with `experimental` only.
 """
 
 from __future__ import annotations
@@ -27,21 +27,18 @@ def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues,
     pitch, width = conv.output_shape.pixels, conv.output_shape.width
     rows = tile.window.y1 - tile.window.y0
     even = operand + tile.window.y0 * width * ATOM_BYTES
-    clamps_above = values.relux is not None
     task.set(
         DPU.EW_CFG,
         EW_CVT_TYPE=MULTIPLY_FIRST,
         EW_DATA_MODE=codes.PER_PIXEL,
         EDATA_SIZE=codes.ELEMENT_8_BIT,
         EW_ALU_ALGO=codes.ALU_ADD,
-        EW_RELUX_EN=int(clamps_above),
-        EW_RELU_BYPASS=int(not values.relu and not clamps_above),
+        EW_RELU_BYPASS=int(not values.relu),
         EW_LUT_BYPASS=1,
         EW_OP_SRC=1,
     )
     task.set(DPU.EW_CVT_OFFSET_VALUE, EW_OP_CVT_OFFSET=values.offset)
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.scale)
-    task.set(DPU.EW_RELUX_CMP_VALUE, EW_RELUX_CMP_DAT=values.relux or 0)
     task.point(DPU_RDMA.RDMA_SRC_BASE_ADDR, even)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, even + pitch * ATOM_BYTES)

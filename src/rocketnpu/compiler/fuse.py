@@ -4,7 +4,8 @@
    convolution or element-wise task before it. On one grid the bytes stay the same. Onto another they are rounded once
    instead of twice, which moves them by at most 1 if steps shrink by less than 2; beyond that nothing is fused, nor
    where saturation on the grid between would need a clamp below that is not at zero.
-2. *A sum* goes into the convolution that makes one operand, as far as fuse_residual.py allows.
+2. *A sum* goes into the convolution that makes one operand, as far as fuse_residual.py allows, and with the option
+   `experimental` only: that form stands on documentation.
 3. *Slopes* (LEAKY_RELU, PRELU) go into the convolution before them, under the same conditions.
 4. *Functions of one tensor*: a lookup of a lookup, or an element-wise operator on a tensor and a function of it
    (x * LOGISTIC(x)), are one lookup in a table that gives the bytes of the separate tasks.
@@ -93,7 +94,7 @@ def _fused(
     if len(item.plan) == 1 and isinstance(item.plan[0], PlannedElementwise):
         add = item.plan[0].form
         for name in add.inputs:
-            merged = with_residual(makers[name], name, add) if name in makers else None
+            merged = with_residual(makers[name], name, add) if name in makers and options.experimental else None
             if merged is not None:
                 others = tuple(other for other in item.operator.inputs if other != name)
                 operator = replace(item.operator, inputs=makers[name].operator.inputs + others)

@@ -201,7 +201,7 @@ def _computes(item: Placed) -> bool:
 
 def _place(graph: Graph, op: Operator, options: Options) -> Placed:
     try:
-        check(graph, op, experimental=options.experimental)
+        check(graph, op)
     except ConstraintError as constraint:
         return Placed(op, reason=str(constraint))
     ways: list[Callable[[Graph, Operator], Iterable[Lowered]]] = [lower]

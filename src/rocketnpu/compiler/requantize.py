@@ -9,10 +9,8 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
    Where the reference rounds twice (TFLite's convolutions), SHIFT is its second shift and BN's rounding its first: the
    results are equal but for exact ties of the first. Where it rounds once (average pool; everything of ONNX), BN keeps
    all bits that int32 holds; C1 * C2 is no smaller than G where an exact half goes away from zero, to stay there.
-2. *One gain, with a clamp that is not at zero*: BN's ALU, which moves the clamp to zero, comes before its multiplier.
-   BS alone does G with 15 bits: a relative error of 2^-16, the result differs by at most 1.
-3. *Per channel*: requantize_channels.py.
-4. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by m; BN
+2. *Per channel*: requantize_channels.py.
+3. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by m; BN
    multiplies negative values by slope * 2^m; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
    products lie beyond the output range; m (the vendor's is k) is where the error is least.
 """
@@ -47,15 +45,14 @@ def requantize(conv: Convolution) -> Requantization:
     if conv.fraction_bits is not None:
         return _within_32_bits(requantize_piece(conv))
     uniform = float(np.ptp(conv.gains)) == 0.0
-    needs_offset_clamp = (conv.low > -128 or conv.high < 127) and conv.low != conv.output_zero_point
     if conv.slopes is not None:
         result = _sloped(conv)
     elif uniform:
-        result = _uniform(conv, offset_clamp=needs_offset_clamp)
+        result = _uniform(conv)
     else:
-        result = requantize_channels(conv, offset_clamp=needs_offset_clamp)
+        result = requantize_channels(conv)
     result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
-    return _with_clamp(conv, _within_32_bits(result), needs_offset_clamp)
+    return _with_clamp(conv, _within_32_bits(result))
 
 
 def _within_32_bits(values: Requantization) -> Requantization:
@@ -65,7 +62,7 @@ def _within_32_bits(values: Requantization) -> Requantization:
 
 
 def _sloped(conv: Convolution) -> Requantization:
-    """Recipe 4."""
+    """Recipe 3."""
     wanted = conv.slopes
     assert wanted is not None
     if conv.low > -128 or conv.high < 127:
@@ -115,37 +112,29 @@ def _sloped(conv: Convolution) -> Requantization:
     )
 
 
-def _uniform(conv: Convolution, *, offset_clamp: bool) -> Requantization:
-    """Recipes 1 and 2."""
+def _uniform(conv: Convolution) -> Requantization:
+    """Recipe 1."""
     gain = float(conv.gains[0])
     # Saturated values lie beyond the output range, whatever their exact gain.
     bound = max(1.0, min(float(accumulator_bounds(conv).max()), (OUTPUT_SPAN + 1) / gain))
-    once = conv.rounding is not Rounding.TWICE and not offset_clamp
+    once = conv.rounding is not Rounding.TWICE
     out_shift = math.floor(math.log2(INT32_MAX / (bound * gain))) if once else max(-math.frexp(gain)[1], 0)
     if once:
         out_shift = min(max(out_shift, 0), SHIFT_MAX)
     if out_shift > SHIFT_MAX:
         raise gain_does_not_fit(gain)
     target = math.ldexp(gain, out_shift)
-    bn_multiplier, bn_shift = None, 0
-    if offset_clamp:
-        multiplier, shift = split_gain(target)
-        if not 0 <= shift <= SHIFT_MAX:
-            raise gain_does_not_fit(gain)
-        error = 2.0 ** -(MULTIPLIER_BITS + 1)
-    else:
-        most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
-        pair = two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
-        if pair is None:
-            raise gain_does_not_fit(gain)
-        multiplier, bn_multiplier, bn_shift = pair
-        shift = 0
-        error = abs(multiplier * bn_multiplier / 2.0**bn_shift / target - 1)
+    most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
+    pair = two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
+    if pair is None:
+        raise gain_does_not_fit(gain)
+    multiplier, bn_multiplier, bn_shift = pair
+    error = abs(multiplier * bn_multiplier / 2.0**bn_shift / target - 1)
     return Requantization(
         weights=conv.weights,
         alu=input_folded(conv),
         multipliers=np.full(conv.output_channels, multiplier, np.int64),
-        shift=shift,
+        shift=0,
         out_scale=1,
         out_shift=out_shift,
         ties_away=True,
@@ -173,28 +162,21 @@ def two_multipliers(target: float, most: int, *, at_least: bool) -> tuple[int, i
     return int(first[best]), int(second[best]), int(shifts[best])
 
 
-def _with_clamp(conv: Convolution, plain: Requantization, needs_offset_clamp: bool) -> Requantization:
+def _with_clamp(conv: Convolution, plain: Requantization) -> Requantization:
     """Add the activation's bounds, as ReLU and ReLUX of the BN stage, where saturation does not imply them.
 
     ReLU at 0 is exact for low = zero point, since OUT_CVT maps 0 there and is monotonic; so is ReLUX at the largest
-    value that OUT_CVT does not map beyond `high`. Another lower bound (RELU_N1_TO_1) becomes 0 by adding a whole
-    number of steps.
+    value that OUT_CVT does not map beyond `high`. Other bounds are not BN's (lower/clamps.py).
     """
     if conv.low <= -128 and conv.high >= 127:
         return plain
-    shifted = plain
-    if needs_offset_clamp:
-        if plain.out_scale != 1:
-            raise ConstraintError("a clamp that is not at zero goes with a power-of-two output gain")
-        bn_offset = (conv.output_zero_point - conv.low) << plain.out_shift
-        if bn_offset > INT32_MAX // 2:
-            raise ConstraintError(f"the clamp at {conv.low} fits 32 bits before the output shift")
-        shifted = replace(plain, bn_offset=bn_offset, out_offset=conv.low)
+    if conv.low != conv.output_zero_point:
+        raise ConstraintError("a convolution clamps at zero")
     relux = None
     if conv.high < 127:
-        output = (shifted.out_scale, shifted.out_shift, shifted.out_offset)
+        output = (plain.out_scale, plain.out_shift, plain.out_offset)
         relux = largest_below(*output, conv.high, ties_away=plain.ties_away)
-    return replace(shifted, relu=True, relux=relux)
+    return replace(plain, relu=True, relux=relux)
 
 
 def largest_below(out_scale: int, out_shift: int, out_offset: int, high: int, *, ties_away: bool) -> int:

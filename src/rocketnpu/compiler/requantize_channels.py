@@ -7,11 +7,9 @@ BS multiplies by C[c] and shifts by s, BN multiplies by B[c] without a shift, OU
    one grid without a rounding, and OUT_CVT's is the second. What differs are results for which 15 bits of m decide.
 2. *It rounds once* (ONNX): of all pairs, C[c] * B[c] is the one nearest to gain[c] * 2^(R + s). R keeps the bits that
    int32 holds; s is where the error of the pairs and BS's rounding, half of B[c] * 2^-R steps, are least in the mean.
-3. *A clamp that is not at zero*: BN's ALU, which moves it there, comes before BN's multiplier, which is left out.
-   C[c] does the gain alone; one exact rounding takes the place of two.
-4. A channel for which no multiplier is near enough beside the others takes a power of two, and its weights and bias
+3. A channel for which no multiplier is near enough beside the others takes a power of two, and its weights and bias
    are requantized to that. Real models have such channels, 10^7 below the largest of their layer.
-5. `residue` bounds the error of the value before the last rounding, and must stay below half a step for what the
+4. `residue` bounds the error of the value before the last rounding, and must stay below half a step for what the
    reference does not round: the result then differs by at most 1.
 
 Evidence: C[c] from memory is the vendor's and measured (352 programs, silicon). B[c] from memory with BN_MUL_SRC and
@@ -48,7 +46,7 @@ WIDEST = MULTIPLIER_BITS - 1
 PAIR_BITS = range(5, 10)
 """Rule 2: bits of B of the largest gain; with 9 of them BS's rounding is 2^-16 steps."""
 COARSE = 1 / 32
-"""Steps of error from which on rule 4 is tried. 15 bits alone are 1/256 of a step off at most."""
+"""Steps of error from which on rule 3 is tried. 15 bits alone are 1/256 of a step off at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +61,10 @@ class _Channels:
     shared_errors: NDArray[np.float64]
 
 
-def requantize_channels(conv: Convolution, *, offset_clamp: bool) -> Requantization:
-    """Register values but for clamps; ConstraintError where a channel's gain fits no multiplier.
-
-    `offset_clamp` says that BN's ALU will be needed (rule 3).
-    """
+def requantize_channels(conv: Convolution) -> Requantization:
+    """Register values but for clamps; ConstraintError where a channel's gain fits no multiplier."""
     reach = np.minimum(accumulator_bounds(conv) * conv.gains, OUTPUT_SPAN)
-    if offset_clamp:
-        found = _multiplied_once(conv.gains, reach)
-    elif conv.rounding is Rounding.TWICE:
-        found = _rounded_twice(conv.gains, reach)
-    else:
-        found = _in_pairs(conv.gains, reach)
+    found = (_rounded_twice if conv.rounding is Rounding.TWICE else _in_pairs)(conv.gains, reach)
     if not (0 <= found.shift <= SHIFT_MAX and 0 <= found.out_shift <= SHIFT_MAX):
         raise gain_does_not_fit(float(conv.gains.max()))
     weights, bias = conv.weights, conv.bias
@@ -94,7 +84,7 @@ def requantize_channels(conv: Convolution, *, offset_clamp: bool) -> Requantizat
         out_offset=conv.output_zero_point,
         per_channel=True,
         residue=float((found.errors + found.shared_errors).max()),
-        bn_multipliers=None if offset_clamp or (found.second == 1).all() else found.second.astype(np.int64),
+        bn_multipliers=None if (found.second == 1).all() else found.second.astype(np.int64),
     )
 
 
@@ -182,20 +172,8 @@ def requantize_piece(conv: Convolution) -> Requantization:
     )
 
 
-def _multiplied_once(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
-    """Rule 3."""
-    largest = float(gains.max())
-    # The smallest s with which a saturated int32 still lies beyond the output range: v keeps the most bits.
-    shift = max(0, math.ceil(math.log2((OUTPUT_SPAN + 1) * MULTIPLIER_MAX / (INT32_MAX * largest))))
-    out_shift = math.floor(math.log2(MULTIPLIER_MAX / largest)) - shift
-    exact = np.ldexp(gains, shift + out_shift)
-    first = np.clip(np.rint(exact), 1, MULTIPLIER_MAX)
-    errors = reach * np.abs(first / exact - 1) + math.ldexp(0.5, -out_shift)
-    return _Channels(first, np.ones_like(first), shift, out_shift, errors, np.zeros_like(errors))
-
-
 def _with_coarse(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArray[np.int8], NDArray[np.int64]]:
-    """Rule 4: for the channels that are off, the power of two above the exact multiplier that keeps most accuracy."""
+    """Rule 3: for the channels that are off, the power of two above the exact multiplier that keeps most accuracy."""
     effective = effective_weights(conv)
     low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
     step = math.ldexp(1.0, -found.shift - found.out_shift)

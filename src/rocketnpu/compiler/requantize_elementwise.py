@@ -3,11 +3,12 @@
 The chip computes y = sat8(round(((q1 + A) * C op rne((q2 + B) * EW_SCALE, EW_SHIFT)) * SCALE, SHIFT) + OFFSET)
 (hardware/dpu.md, EW stage), C in BS without shift, so that nothing is rounded before OUT_CVT but the second operand.
 
-1. *Sum, maximum, minimum*: C * SCALE / 2^SHIFT = s1 / so and EW_SCALE / 2^EW_SHIFT * SCALE / 2^SHIFT = s2 / so. The
+1. *Sum*: C * SCALE / 2^SHIFT = s1 / so and EW_SCALE / 2^EW_SHIFT * SCALE / 2^SHIFT = s2 / so. The
    larger of both operands takes 14 bits; SCALE is chosen so that both gains, of 15 bits each, hold best.
 2. *Product*: C * SCALE / 2^SHIFT = s1 * s2 / so, nearer than 2^-20; the operands' own values are exact.
 3. *Copy*: C * SCALE / 2^SHIFT = gain, likewise.
-4. *Grids that are all alike* need no arithmetic for a maximum or minimum.
+4. *Maximum and minimum* are of grids that are all alike, and need no arithmetic.
+5. Sums and products clamp at zero from below, copies also from above (lower/clamps.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ OPERAND_BITS = 14
 @dataclass(frozen=True)
 class ElementwiseValues:
     """Register values: A and C of the first operand in BS, B and EW converter of the second, OUT_CVT, and the upper
-    clamp (None: saturation does it)."""
+    clamp of a copy (None: saturation does it)."""
 
     first_offset: int = 0
     first_multiplier: int = 1
@@ -44,18 +45,24 @@ class ElementwiseValues:
 
 
 def requantize_elementwise(form: Elementwise) -> ElementwiseValues:
-    """Register values of two-operand forms (rules 1, 2 and 4); ConstraintError when a gain does not fit its field."""
-    if form.operation is Operation.PRODUCT:
-        return _product(form)
-    grids = {
+    """Register values of two-operand forms (rules 1, 2, 4, 5); ConstraintError when a gain or clamp does not fit."""
+    unclamped = form.low <= -128 and form.high >= 127
+    if form.operation in (Operation.MAXIMUM, Operation.MINIMUM):
+        if len(grids(form)) > 1 or not unclamped:
+            raise ConstraintError("a maximum is of operands and an output on one grid, without a clamp")
+        return ElementwiseValues()
+    if form.high < 127 or form.low not in (-128, form.output_zero_point):
+        raise ConstraintError("an element-wise task clamps at zero from below alone")
+    return _product(form) if form.operation is Operation.PRODUCT else _sum(form)
+
+
+def grids(form: Elementwise) -> set[tuple[float, int]]:
+    """The different scales and zero points of both operands and the output."""
+    return {
         (form.first_scale, form.first_zero_point),
         (form.second_scale, form.second_zero_point),
         (form.output_scale, form.output_zero_point),
     }
-    unclamped = form.low <= -128 and form.high >= 127
-    if form.operation is not Operation.SUM and len(grids) == 1 and unclamped:
-        return ElementwiseValues()
-    return _sum(form)
 
 
 def requantize_copy(form: Rescale) -> ElementwiseValues:
@@ -112,7 +119,7 @@ def _gain(gain: float, bound: int) -> tuple[int, int, int]:
     return pair
 
 
-def _relux(form: Elementwise | Rescale, out_scale: int, out_shift: int) -> int | None:
+def _relux(form: Rescale, out_scale: int, out_shift: int) -> int | None:
     if form.high >= 127:
         return None
     return largest_below(out_scale, out_shift, form.output_zero_point, form.high, ties_away=form.ties_away)
@@ -128,7 +135,6 @@ def _product(form: Elementwise) -> ElementwiseValues:
         out_scale=out_scale,
         out_shift=out_shift,
         out_offset=form.output_zero_point,
-        relux=_relux(form, out_scale, out_shift),
     )
 
 
@@ -156,5 +162,4 @@ def _sum(form: Elementwise) -> ElementwiseValues:
         out_scale=out_scale,
         out_shift=out_shift,
         out_offset=form.output_zero_point,
-        relux=_relux(form, out_scale, out_shift),
     )

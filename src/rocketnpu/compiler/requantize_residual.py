@@ -72,6 +72,5 @@ def requantize_residual(conv: Convolution, add: Elementwise) -> Requantization:
             scale=ew_scale,
             offset=values.second_offset * ew_scale - raised * values.first_multiplier,
             relu=add.low > -128,
-            relux=values.relux,
         ),
     )

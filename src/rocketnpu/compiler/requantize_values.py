@@ -22,12 +22,11 @@ OUTPUT_SPAN = 255
 
 @dataclass(frozen=True)
 class ResidualValues:
-    """EW registers of a convolution that adds a tensor: q2 * scale + offset, then `relu` and `relux` as in BN."""
+    """EW registers of a convolution that adds a tensor: q2 * scale + offset, then `relu` as in BN."""
 
     scale: int
     offset: int
     relu: bool
-    relux: int | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from rocketnpu.compiler.constraints import ELEMENTWISE
+from rocketnpu.compiler.lower.clamps import with_clamps_apart
 from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_elementwise
@@ -30,7 +31,7 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, op: Operator) -> tuple[Lowered, ...]:
     """The NPU form of an operator that has passed `constraints.check`; ConstraintError if its sizes rule it out."""
-    return tuple(_LOWERINGS[op.kind](graph, op))
+    return tuple(with_clamps_apart(_LOWERINGS[op.kind](graph, op)))
 
 
 _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(

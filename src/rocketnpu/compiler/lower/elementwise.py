@@ -5,6 +5,7 @@
    weights.
 3. Any other constant is the second cube of such a task.
 4. A tensor of one pixel is spread over all pixels first (squeeze and excite): down a column, then along the rows.
+5. Maxima and minima are of tensors on one grid; others are brought to the output's first.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from rocketnpu.compiler.lowered import (
     Elementwise,
     Lowered,
     Operation,
+    Rescale,
     Rounding,
     Window,
     cube_shape,
 )
+from rocketnpu.compiler.requantize_elementwise import grids
 from rocketnpu.hw import limits
 from rocketnpu.ir import ElementwiseOptions, Graph, Operator, Tensor
 
@@ -67,7 +70,7 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
         for tensor, name in zip(tensors, alike, strict=True):
             if name is not tensor:
                 yield from _over_all_pixels(tensor, name.name, cube_shape(whole))
-        yield _of_two_tensors(graph, op, kind, alike[0], alike[1])
+        yield from _on_one_grid(_of_two_tensors(graph, op, kind, alike[0], alike[1]))
         return
     fixed, data = tensors[constant], tensors[1 - constant]
     values = spread(fixed, data)
@@ -77,7 +80,7 @@ def lower_elementwise(graph: Graph, op: Operator) -> Iterator[Lowered]:
     elif kind.signs[1 - constant] < 0:
         raise ConstraintError("what is subtracted from a constant tensor meets one value in each channel")
     else:
-        yield _of_two_tensors(graph, op, kind, data, fixed, values)
+        yield from _on_one_grid(_of_two_tensors(graph, op, kind, data, fixed, values))
 
 
 def spread(fixed: Tensor, data: Tensor) -> NDArray[Any]:
@@ -158,9 +161,6 @@ def _of_two_tensors(
     if constant is None and kind.signs == (1, 1) and scale_of(second) > scale_of(first):
         first, second = second, first
     low, high = _bounds(op, output)
-    # EW_RELU and EW_RELUX both clamp at zero from below.
-    if (low > -128 or high < 127) and low != zero_point_of(output):
-        raise ConstraintError("the fused activation of an element-wise operator changes nothing, or clamps at zero")
     return Elementwise(
         operation=kind.operation,
         first=first.name,
@@ -177,6 +177,47 @@ def _of_two_tensors(
         high=high,
         ties_away=graph.format == "tflite",
         constant=constant,
+    )
+
+
+def _on_one_grid(form: Elementwise) -> Iterator[Lowered]:
+    """Rule 5: a maximum or minimum of tensors on the output's grid, which they are brought to first.
+
+    Roundings grow with what they round, so that it makes no difference whether they come before or after.
+    """
+    if form.operation not in (Operation.MAXIMUM, Operation.MINIMUM) or len(grids(form)) == 1:
+        yield form
+        return
+    first = _onto_grid(form, form.first, form.first_scale, form.first_zero_point)
+    yield first
+    alike: dict[str, Any] = {
+        "first": first.output,
+        "first_scale": form.output_scale,
+        "second_scale": form.output_scale,
+        "first_zero_point": form.output_zero_point,
+        "second_zero_point": form.output_zero_point,
+    }
+    if form.second is not None:
+        second = _onto_grid(form, form.second, form.second_scale, form.second_zero_point)
+        yield second
+        yield replace(form, second=second.output, **alike)
+        return
+    assert form.constant is not None
+    steps = (form.constant - np.float64(form.second_zero_point)) * (form.second_scale / form.output_scale)
+    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps) if form.ties_away else np.rint(steps)
+    constant = np.clip(rounded + form.output_zero_point, -128, 127).astype(np.int8)
+    yield replace(form, constant=constant, **alike)
+
+
+def _onto_grid(form: Elementwise, name: str, scale: float, zero_point: int) -> Rescale:
+    return Rescale(
+        name,
+        f"{form.output}#{name} on its grid",
+        form.shape,
+        scale / form.output_scale,
+        zero_point,
+        form.output_zero_point,
+        ties_away=form.ties_away,
     )
 
 

@@ -194,6 +194,8 @@ def _cut(conv: Convolution, counts: Counts, parts: int) -> list[Convolution]:
                 dilation_w=conv.dilation_w if x1 - x0 > 1 else 1,
                 first_input_channel=conv.first_input_channel + c0,
                 output_zero_point=0,
+                low=-128,
+                high=127,
             )
         )
     return pieces

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.constraints import operands
 from rocketnpu.compiler.lower.grids import (
     SIGN_FLIP,
     activation_bounds,
@@ -74,8 +74,6 @@ def lower_average_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
         zero_in, zero_out = zero_point_of(found.data), zero_point_of(found.output)
         gain = scale_of(found.data) / scale_of(found.output)
     low, high = activation_bounds(options.activation, found.output)
-    if low > -128 and low != zero_out:
-        raise ConstraintError("the fused activation of a pool changes nothing, or clamps at zero point 0")
     pad_h, pad_w = pads_before(options, data, out, (options.filter_h, options.filter_w))
     rows = _pool_bands(data.height, out.height, options.filter_h, options.stride_h, pad_h)
     columns = _pool_bands(data.width, out.width, options.filter_w, options.stride_w, pad_w)
