@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rocketnpu.confined import Confined, ProcessDiedError
+from rocketnpu.confined import ProcessDiedError
+from rocketnpu.confined.process import Confined
 from rocketnpu.errors import DeviceError, ModelError
 
 
@@ -113,7 +114,7 @@ def test_the_process_ends_with_the_object() -> None:
 
 def test_a_script_without_a_main_guard_can_start_one_and_it_ends_with_the_script() -> None:
     script = (
-        "import operator\nfrom rocketnpu.confined import Confined\n"
+        "from rocketnpu.confined.process import Confined\n"
         "from rocketnpu.litert.engine import Engine\n"
         "worker = Confined(Engine, b'', 'plain', 1, None)\n"
         "try: worker.run([])\n"

@@ -1,4 +1,4 @@
-"""A process of its own for code that may take its process down: other people's runtimes on other people's files.
+"""A process of its own, and the pipe to it.
 
 The child is a fresh interpreter, so that a program that starts one needs no `if __name__ == "__main__"`. It ends with
 its parent, takes no memory that the machine does not have, and what it writes to stderr as it dies is not shown.
@@ -15,21 +15,10 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
-from typing import Any, Protocol
+from typing import Any
 
-from rocketnpu.errors import DeviceError, Error, ModelError
-
-
-class Runs(Protocol):
-    """What a child keeps: something that turns values into other values."""
-
-    def run(self, values: Sequence[Any]) -> list[Any]:
-        """One run."""
-        ...
-
-
-class ProcessDiedError(Exception):
-    """The child is gone; the text says how, in a few words."""
+from rocketnpu.confined import ProcessDiedError, Runs
+from rocketnpu.errors import DeviceError, Error
 
 
 class Confined:
@@ -60,28 +49,6 @@ class Confined:
         return result
 
 
-class Guarded:
-    """`factory(*arguments)`, made at the first run: in this process if it is `safe`, else in a child."""
-
-    def __init__(self, factory: Callable[..., Runs], *arguments: object, safe: bool, crash: str) -> None:
-        """`crash` says what has happened when the child dies."""
-        self._recipe = (factory, arguments)
-        self._safe = safe
-        self._crash = crash
-        self._target: Runs | None = None
-
-    def run(self, values: Sequence[Any]) -> list[Any]:
-        """What `run` of the object returns or raises; ModelError when its process dies."""
-        factory, arguments = self._recipe
-        if self._target is None:
-            self._target = factory(*arguments) if self._safe else Confined(factory, *arguments)
-        try:
-            return self._target.run(values)
-        except ProcessDiedError as died:
-            advice = "check the types, shapes and constants of their tensors, or export the model again"
-            raise ModelError(f"{self._crash} ({died}); {advice}") from None
-
-
 class _Child:
     """The process, and the parent's end of the pipe to it."""
 
@@ -90,7 +57,7 @@ class _Child:
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from rocketnpu.confined import serve; serve({theirs.fileno()})"],
+                [sys.executable, "-P", "-c", f"from rocketnpu.confined.process import serve; serve({theirs.fileno()})"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
