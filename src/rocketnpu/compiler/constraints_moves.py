@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.compiler.constraints_tensors import operands
 from rocketnpu.compiler.lowered import cube_shape, cube_side
 from rocketnpu.ir import (
     Activation,
@@ -121,6 +122,19 @@ def keeps_order(graph: Graph, op: Operator) -> bool:
     moved = [axis for axis in axes if data.shape[axis] != 1]
     channels_last = data.layout == "NHWC"
     return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
+
+
+def has_constant_shape(graph: Graph, op: Operator) -> bool:
+    """the new shape is a constant"""
+    return all(graph.tensors[name].data is not None for name in op.inputs[1:] if name is not None)
+
+
+def keeps_pixels(graph: Graph, op: Operator) -> bool:
+    """the reshape keeps each pixel's channels together, so that no byte moves"""
+    found = operands(graph, op)
+    before, after = cube_shape(found.data), cube_shape(found.output)
+    same_order = found.data.layout == found.output.layout or 1 in (before.pixels, before.channels)
+    return before.channels == after.channels and same_order
 
 
 def growth(graph: Graph, op: Operator) -> tuple[int | None, int | None]:
