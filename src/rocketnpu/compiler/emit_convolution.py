@@ -33,11 +33,9 @@ from rocketnpu.hw.layouts import (
     pack_multipliers,
 )
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA
-from rocketnpu.hw.sizes import align
+from rocketnpu.hw.sizes import INT32_BYTES, align
 
 CVT_SCALE_BYPASSED = 1
-BIAS_BYTES = 4
-INT32_BYTES = 4
 MULTIPLIER_BYTES = 2
 
 
@@ -258,7 +256,7 @@ def _set_bn(task: TaskRegisters, values: Requantization) -> None:
 
 def _set_rdma(task: TaskRegisters, conv: Convolution, values: Requantization, tile: Tile, operands: Address) -> None:
     window, channels = tile.window, aligned_channels(conv, tile)
-    offset_bytes = channel_operand_bytes(tile.c0) if values.per_channel else tile.c0 * BIAS_BYTES
+    offset_bytes = channel_operand_bytes(tile.c0) if values.per_channel else tile.c0 * INT32_BYTES
     task.set(DPU_RDMA.RDMA_DATA_CUBE_WIDTH, WIDTH=window.x1 - window.x0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_HEIGHT, HEIGHT=window.y1 - window.y0 - 1)
     task.set(DPU_RDMA.RDMA_DATA_CUBE_CHANNEL, CHANNEL=channels - 1)

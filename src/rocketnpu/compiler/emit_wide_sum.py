@@ -13,8 +13,7 @@ from rocketnpu.compiler.emit_flying import flying_task
 from rocketnpu.compiler.lowered import WideSum
 from rocketnpu.hw import codes
 from rocketnpu.hw.registers import DPU, DPU_RDMA
-
-INT32_BYTES = 4
+from rocketnpu.hw.sizes import INT32_BYTES
 
 
 def emit_wide_sum(form: WideSum, first: Address, second: Address, output: Address) -> TaskRegisters:

@@ -33,9 +33,8 @@ from rocketnpu.compiler.requantize_channels import finest_pairs, pairs_of
 from rocketnpu.compiler.requantize_values import accumulator_bounds
 from rocketnpu.compiler.tile import fits
 from rocketnpu.hw import limits
-from rocketnpu.hw.sizes import align
+from rocketnpu.hw.sizes import INT32_BYTES, align
 
-INT32_BYTES = 4
 STEP_BITS = 24
 """log2 of a step in the last sum: the int8 is the top byte."""
 INT8_STEPS = 128
@@ -211,8 +210,7 @@ def _ranges(size: int, count: int, unit: int) -> list[tuple[int, int]]:
 def _fraction_bits(convs: Sequence[Convolution], pieces: Sequence[Sequence[Convolution]]) -> int:
     """F of rule 2, with which no sum saturates; ConstraintError if results could then be more than 1 off."""
     reach = max(
-        float(sum(accumulator_bounds(piece) * piece.gains for piece in alike).max())  # pyright: ignore
-        for alike in pieces
+        float(np.sum([accumulator_bounds(piece) * piece.gains for piece in alike], axis=0).max()) for alike in pieces
     )
     gains = np.concatenate([conv.gains for conv in convs])
     bits = min(STEP_BITS - math.ceil(math.log2(max(reach / INT8_STEPS, 1))), finest_pairs(gains))
