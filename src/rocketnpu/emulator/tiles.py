@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-_TILE_ELEMENTS = 1 << 20
+_TILE_ELEMENTS = 1 << 21
 """Accumulators of one tile: what the library keeps for each stays within tens of megabytes."""
 
 
