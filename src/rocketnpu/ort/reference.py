@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from rocketnpu.ort.engine import guarded_engine
 
 
 class Reference:
-    """All tensors of a model for any number of inputs. Between DequantizeLinear and QuantizeLinear it is float."""
+    """All tensors of a model for any number of inputs; runs take turns. Between DequantizeLinear and QuantizeLinear it is float."""
 
     def __init__(self, model: bytes, name: str = "the model") -> None:
         """`model` is an ONNX file. Raises ModelError for a malformed one."""
@@ -31,6 +32,7 @@ class Reference:
             )
         self._outputs = [value.name for value in proto.graph.output]
         operators = [node.op_type for node in proto.graph.node]
+        self._lock = threading.Lock()
         self._engine = guarded_engine(proto.SerializeToString(), operators, name, optimize=False)
 
     def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -40,5 +42,6 @@ class Reference:
         DeviceError when the run fails.
         """
         values = [np.asarray(value) for value in inputs]
-        found = self._engine.run(values)
+        with self._lock:
+            found = self._engine.run(values)
         return dict(zip(self._inputs, values, strict=True)) | dict(zip(self._outputs, found, strict=True))
