@@ -14,7 +14,10 @@ from rocketnpu.ort.engine import guarded_engine
 
 
 class Reference:
-    """All tensors of a model for any number of inputs; runs take turns. Between DequantizeLinear and QuantizeLinear it is float."""
+    """All tensors of a model for any number of inputs; runs take turns.
+
+    Between DequantizeLinear and QuantizeLinear it is float.
+    """
 
     def __init__(self, model: bytes, name: str = "the model") -> None:
         """`model` is an ONNX file. Raises ModelError for a malformed one."""
