@@ -104,10 +104,11 @@ def test_a_factor_that_the_reference_rounds_stays_on_the_cpu() -> None:
     assert reason.startswith("factors of an int8 TFLite operator are powers of two")
 
 
-def test_weights_beyond_a_byte_stay_on_the_cpu() -> None:
+@pytest.mark.parametrize(("dtype", "factor"), [("int8", 8), ("int8", (2, 32)), ("uint8", (7, 9))])
+def test_weights_beyond_int8_have_a_zero_point(dtype: str, factor: int | tuple[int, int]) -> None:
+    """The neighbours of a phase weigh up to 15 * 15."""
     model = ModelBuilder(seed=8)
-    y = model.resize(model.input((1, 5, 5, 16)), 8, bilinear=True, half_pixel_centers=True)
-    assert reason_on_cpu(model, y) == "the weights of neighbours are whole numbers up to 127"
+    run_on_npu(model, model.resize(image(model, dtype=dtype), factor, bilinear=True, half_pixel_centers=True))
 
 
 @pytest.mark.parametrize(("block", "channels"), [(2, 3), (2, 16), (2, 64), (3, 5), (4, 20)])

@@ -89,14 +89,4 @@ def unmet(size: tuple[int, int], factor: tuple[int, int], mode: tuple[bool, bool
     steps = [1 if mode[0] and count == 1 else step for step, count in zip(factor, size, strict=True)]
     if math.prod(steps) > 64:
         return "at most 64 output pixels lie around an input pixel, or the input is a single one"
-    if dtype == "int8" and any(step & (step - 1) for step in steps):
-        return DRIFTS
-    # Weights are parts of 2 * factor with centers between pixels (of a factor of two, then, 4), else of the factor.
-    largest = 1
-    for step in steps:
-        parts = 2 * step if mode[1] else step
-        shares = [(2 * phase + 1 - step) % parts if mode[1] else phase for phase in range(step)]
-        shares = [share for share in shares if share]
-        common = math.gcd(parts, *shares)
-        largest *= max((max(share, parts - share) // common for share in shares), default=1)
-    return "the weights of neighbours are whole numbers up to 127" if largest > 127 else None
+    return DRIFTS if dtype == "int8" and any(step & (step - 1) for step in steps) else None

@@ -157,11 +157,16 @@ def _weighted(
     """The average of neighbours with the products of these weights, as a depthwise convolution."""
     weights = np.outer(vertical, horizontal)
     weights //= gcd(*weights.reshape(-1).tolist())
-    if weights.max() > np.iinfo(np.int8).max:
-        raise ConstraintError("the weights of neighbours are whole numbers up to 127")
-    kernel = np.broadcast_to(weights.astype(np.int8)[:, :, None], (data.channels, *weights.shape, 1))
+    # Products of up to 64 phases are at most 225: counted from -128, they are int8.
+    weight_zero = 0 if weights.max() <= np.iinfo(np.int8).max else -SIGN_FLIP
+    kernel = np.broadcast_to((weights + weight_zero).astype(np.int8)[:, :, None], (data.channels, *weights.shape, 1))
     conv = identity(source, target, data, data, zero_point=zero)
-    return replace(conv, weights=np.ascontiguousarray(kernel), gains=conv.gains / int(weights.sum()))
+    return replace(
+        conv,
+        weights=np.ascontiguousarray(kernel),
+        weight_zero_points=np.full(data.channels, weight_zero, np.int64),
+        gains=conv.gains / int(weights.sum()),
+    )
 
 
 def lower_space_to_depth(graph: Graph, op: Operator) -> Iterator[Lowered]:
