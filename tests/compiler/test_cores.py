@@ -151,6 +151,7 @@ def test_no_level_costs_more_than_the_one_below(net: str) -> None:
             costs.setdefault(total.cores, []).append(total.cost)
     for cores, found in costs.items():
         assert found == sorted(found, reverse=True), f"{cores} cores"
+    assert all(three <= two for two, three in zip(costs[2], costs[3], strict=True))
 
 
 def test_little_work_stays_on_one_core() -> None:

@@ -36,7 +36,7 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}
     steps = group_steps(graph, with_parts_in_place(with_image_inputs(graph, ordered(placed), options)))
     splitter = Splitter(steps, options.optimize)
-    groups = {count: splitter.groups(count) for count in range(2, options.cores + 1)}
+    groups = splitter.groups(options.cores)
     together = [group.steps for parts in groups.values() for group in parts if group.cores > 1]
     arena = allocate(lifetimes(graph, steps, together), options.optimize)
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}

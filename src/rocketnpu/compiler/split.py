@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise
+from math import inf
 from typing import Literal, TypeAlias
 
 from rocketnpu.compiler.constraints import ConstraintError
@@ -29,10 +30,9 @@ from rocketnpu.compiler.tile import Tile, tile_cost
 from rocketnpu.hw import cost, limits
 from rocketnpu.hw.cost import ChainCost, TaskCost, chain_cost, kick_cost
 
-SEARCHES = ((1, False), (6, False), (24, False), (24, True))
-"""How many sequences a search keeps, and whether it also shares rows so that they fill whole groups of pixels."""
-SEARCHES_BY_LEVEL = (1, 2, 4)
-"""How many of these each level of `optimize` tries; the best result counts, so that a higher level has no worse one."""
+SEARCHES = (((1, False),), ((6, False),), ((24, False), (24, True)))
+"""For each level of `optimize`: how many sequences a search keeps, and whether it also shares rows so that they fill
+whole groups of pixels."""
 TABLE_LOAD = TaskCost(0, ATOM_CHANNELS, ATOM_CHANNELS)
 
 Way: TypeAlias = Literal["alone", "rows", "channels"]
@@ -104,68 +104,101 @@ class Splitter:
 
     steps: Sequence[StepPlan]
     optimize: int
-    _tiles: dict[tuple[int, Share], tuple[Tile, ...]] = field(default_factory=dict[tuple[int, Share], tuple[Tile, ...]])
+    _tiles: dict[tuple[int, Share, int], tuple[Tile, ...]] = field(
+        default_factory=dict[tuple[int, Share, int], tuple[Tile, ...]]
+    )
 
     @cached_property
     def works(self) -> tuple[tuple[Work, ...], ...]:
         """The plans of each step that have tasks."""
         return tuple(tuple(works(index, step)) for index, step in enumerate(self.steps))
 
-    def groups(self, cores: int) -> tuple[Group, ...]:
-        """All plans that have tasks, in groups of 1 .. `cores` cores, in the order in which the groups run."""
+    def groups(self, most_cores: int) -> dict[int, tuple[Group, ...]]:
+        """For 2 .. `most_cores` cores: all plans that have tasks, in groups, in the order in which the groups run.
+
+        What lower levels find with their tiles counts, too, and what fewer cores do: none of them does better.
+        """
         located = storage(self.steps)
-        searches = SEARCHES[: SEARCHES_BY_LEVEL[self.optimize]]
-        found = [self._search(cores, located, width, fills_groups) for width, fills_groups in searches]
-        link, groups = min(found, key=lambda sequence: sequence.cost).closed, list[Group]()
+        result: dict[int, tuple[Group, ...]] = {}
+        for cores in range(2, most_cores + 1):
+            found = list(result.values())
+            for level in range(self.optimize + 1):
+                search = _Search(self, cores, located, level)
+                found += [search.groups(width, fills_groups) for width, fills_groups in SEARCHES[level]]
+            result[cores] = min(found, key=_Search(self, cores, located, self.optimize).cost)
+        return result
+
+    def tiles(self, work: Work, share: Share, level: int | None = None) -> tuple[Tile, ...]:
+        """The tiles of a share of a convolution, at a level of `optimize`; ConstraintError if there are none."""
+        assert isinstance(work.plan, PlannedConvolution)
+        level = self.optimize if level is None else level
+        if share == whole(work.plan) and level == self.optimize:
+            return work.plan.tiles
+        key = id(work.plan), share, level  # the steps keep their plans
+        if key not in self._tiles:
+            self._tiles[key] = share_tiles(work.plan.form, share, level)
+        return self._tiles[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """A search for groups on up to `cores` cores, with the tiles of a level of `optimize`."""
+
+    splitter: Splitter
+    cores: int
+    located: Mapping[str, Location]
+    level: int
+
+    def groups(self, width: int, fills_groups: bool) -> tuple[Group, ...]:
+        """The best groups that are found if `width` sequences are kept."""
+        link, groups = self._best(width, fills_groups).closed, list[Group]()
         while link is not None:
             link, group = link
             groups.append(group)
         return tuple(reversed(groups))
 
-    def tiles(self, work: Work, share: Share) -> tuple[Tile, ...]:
-        """The tiles of a share of a convolution; ConstraintError if there are none."""
-        assert isinstance(work.plan, PlannedConvolution)
-        if share == whole(work.plan):
-            return work.plan.tiles
-        key = id(work.plan), share  # the steps keep their plans
-        if key not in self._tiles:
-            self._tiles[key] = share_tiles(work.plan.form, share, self.optimize)
-        return self._tiles[key]
+    def cost(self, groups: Sequence[Group]) -> float:
+        """What groups cost with this level's tiles."""
+        total = 0.0
+        for group in groups:
+            opened: _Open | None = _Open(Group(group.way, group.cores, ()))
+            for member in group.members:
+                opened = None if opened is None else self._grown(opened, member)
+            total += inf if opened is None else opened.cost
+        return total
 
-    def _search(self, cores: int, located: Mapping[str, Location], width: int, fills_groups: bool) -> _Sequence:
+    def _best(self, width: int, fills_groups: bool) -> _Sequence:
         beam: list[_Sequence] = [_Sequence()]
-        for on_npu, run in groupby(enumerate(self.steps), key=lambda item: item[1].on_npu):
-            for work in (work for index, _ in run for work in self.works[index]) if on_npu else ():
-                fresh = list(self._fresh(work, cores, located, fills_groups))
+        for on_npu, run in groupby(enumerate(self.splitter.steps), key=lambda item: item[1].on_npu):
+            for work in (work for index, _ in run for work in self.splitter.works[index]) if on_npu else ():
+                fresh = list(self._fresh(work, fills_groups))
                 found: list[_Sequence] = []
                 for sequence in beam:
-                    found += self._followed(sequence, work, fresh, located)
+                    found += self._followed(sequence, work, fresh)
                 beam = sorted(found, key=lambda sequence: sequence.total)[:width]
             beam = [sequence.close() for sequence in beam]
         return min(beam, key=lambda sequence: sequence.cost)
 
-    def _followed(
-        self, sequence: _Sequence, work: Work, fresh: Sequence[_Open], located: Mapping[str, Location]
-    ) -> Iterator[_Sequence]:
+    def _followed(self, sequence: _Sequence, work: Work, fresh: Sequence[_Open]) -> Iterator[_Sequence]:
         """The sequence with one more plan: in the open group, or in a group of its own."""
         if sequence.open is not None:
-            member = _joined(sequence.open, work, located)
-            grown = None if member is None else self._grown(sequence.open, member, located)
+            member = _joined(sequence.open, work, self.located)
+            grown = None if member is None else self._grown(sequence.open, member)
             if grown is not None:
                 yield _Sequence(sequence.closed, sequence.cost, grown)
         closed = sequence.close()
         yield from (_Sequence(closed.closed, closed.cost, group) for group in fresh)
 
-    def _fresh(self, work: Work, cores: int, located: Mapping[str, Location], fills_groups: bool) -> Iterator[_Open]:
+    def _fresh(self, work: Work, fills_groups: bool) -> Iterator[_Open]:
         """The groups that the plan may begin."""
-        for way, count, shares in _beginnings(work, cores, fills_groups):
-            grown = self._grown(_Open(Group(way, count, ())), Member(work, shares), located)
+        for way, count, shares in _beginnings(work, self.cores, fills_groups):
+            grown = self._grown(_Open(Group(way, count, ())), Member(work, shares))
             if grown is not None:
                 yield grown
 
-    def _grown(self, group: _Open, member: Member, located: Mapping[str, Location]) -> _Open | None:
+    def _grown(self, group: _Open, member: Member) -> _Open | None:
         """The group with one more member; None where a share has no legal tiles."""
-        work = member.work
+        work, located = member.work, self.located
         try:
             chains = [self._cost(work, share) for share in member.shares]
             seams = [ChainCost() if share is None else self._cost(work, share) for share in member.seams]
@@ -193,7 +226,7 @@ class Splitter:
     def _cost(self, work: Work, share: Share) -> ChainCost:
         if isinstance(work.plan, PlannedConvolution):
             conv = work.plan.form
-            return chain_cost(tile_cost(conv, part) for part in self.tiles(work, share))
+            return chain_cost(tile_cost(conv, part) for part in self.splitter.tiles(work, share, self.level))
         return chain_cost([share_cost(work.plan, share), *([TABLE_LOAD] if work.table else [])])
 
 

@@ -25,7 +25,7 @@ from itertools import pairwise, product
 from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, Window
 from rocketnpu.hw import cbuf, cost, limits
-from rocketnpu.hw.cost import TaskCost
+from rocketnpu.hw.cost import TaskCost, chain_cost
 from rocketnpu.hw.sizes import align
 
 
@@ -67,25 +67,37 @@ def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
     """
     unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
-    best_cycles = float("inf")
+    splits: list[_Split] = []
     for split in _splits(conv):
         if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
             unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
             continue
-        for fills_groups in (False, True) if optimize > 1 else (False,):
-            try:
-                tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=fills_groups)))
-            except ConstraintError as constraint:
-                unmet = str(constraint)
-                continue
-            cycles = tiles_cycles(conv, tiles)
-            more_traffic = fills_groups and best is not None and _moved_bytes(conv, tiles) > _moved_bytes(conv, best)
-            if cycles < best_cycles and not more_traffic:
-                best, best_cycles = tiles, cycles
-        if best is not None and optimize == 0:
+        try:
+            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=False)))
+        except ConstraintError as constraint:
+            unmet = str(constraint)
+            continue
+        splits.append(split)
+        if best is None or tiles_cycles(conv, tiles) < tiles_cycles(conv, best):
+            best = tiles
+        if optimize == 0:
             break
     if best is None:
         raise ConstraintError(unmet)
+    return _with_filled_groups(conv, splits, best) if optimize > 1 else best
+
+
+def _with_filled_groups(conv: Convolution, splits: Sequence[_Split], best: tuple[Tile, ...]) -> tuple[Tile, ...]:
+    """Bands that fill groups of pixels where nothing about them is worse: neither cycles nor traffic nor tasks."""
+    for split in splits:
+        try:
+            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=True)))
+        except ConstraintError:
+            continue
+        now, before = (chain_cost(tile_cost(conv, part) for part in found) for found in (tiles, best))
+        worse = now.cycles > before.cycles or now.moved_bytes > before.moved_bytes or len(tiles) > len(best)
+        if not worse and (now.cycles, now.mac_cycles) < (before.cycles, before.mac_cycles):
+            best = tiles
     return best
 
 
@@ -271,10 +283,6 @@ def _keeping_weights(conv: Convolution, tiles: tuple[Tile, ...]) -> tuple[Tile, 
 def tiles_cycles(conv: Convolution, tiles: Sequence[Tile]) -> float:
     """What a chain of tiles costs (rule 5)."""
     return sum(tile_cost(conv, part).cycles + cost.CHAINED_TASK_CYCLES for part in tiles)
-
-
-def _moved_bytes(conv: Convolution, tiles: Sequence[Tile]) -> int:
-    return sum(tile_cost(conv, part).moved_bytes for part in tiles)
 
 
 def tile_cost(conv: Convolution, part: Tile) -> TaskCost:
