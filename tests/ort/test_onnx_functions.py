@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_models import Grid, OnnxBuilder
 from onnx_runs import IN, OUT, every_byte, on_npu
 from rocketnpu.frontends import load_model
+from rocketnpu.ort import Reference
 
 SINGLE: dict[str, dict[str, Any]] = {
     "Abs": {},
@@ -115,6 +116,20 @@ def test_clips_to_any_bounds(before: Grid, after: Grid, low: float, size: float)
     result = model.quantized(model.node("Clip", model.real_input((1, 16, 4, 4), before), *bounds), after)
     found = on_npu(model.build(result), every_byte())
     assert np.array_equal(found.found[result], found.expected[result])
+
+
+@given(grid=grids, low=st.floats(-8, 8), size=st.floats(0, 8))
+@settings(max_examples=20)
+def test_a_clip_behind_a_sum_comes_after_its_rounding(grid: Grid, low: float, size: float) -> None:
+    """Both round a value that lies between the bounds to the same byte, and one beyond to the bound's."""
+    model = OnnxBuilder()
+    first, second = model.real_input((1, 16, 4, 4), IN), model.real_input((1, 16, 4, 4), OUT)
+    clip = model.node("Clip", model.node("Add", first, second), scalar(model, low), scalar(model, low + size))
+    data = model.build(model.quantized(clip, grid, name="y"))
+    assert "Add" not in [operator.kind for operator in load_model(data).operators]
+    values = [every_byte(), every_byte()[:, ::-1, ::-1, ::-1].copy()]
+    expected = Reference(data).tensors(values)["y"]
+    assert np.array_equal(Reference(load_model(data).model).tensors(values)["y"], expected)
 
 
 def test_a_function_that_reads_a_second_tensor_is_none_of_one() -> None:

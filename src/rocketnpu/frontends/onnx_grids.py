@@ -3,7 +3,8 @@
 Values that a DequantizeLinear has made come back from it unchanged, so that no result is another one; but the operator
 is a quantized one then (onnx_qdq.py), also where its result stays real or is quantized on another grid.
 
-1. An operator that only says the shape anew, and whose result is quantized, has its operand quantized instead.
+1. An operator that only says the shape anew, or a Clip that no other operator takes along, and whose result is
+   quantized, has its operand quantized with the same scale as well: rounding goes up and up, so that it may come first.
 2. An operator whose data a DequantizeLinear with one scale makes, and whose results are not quantized with just this
    scale already, has its results quantized with it.
 3. Operators that only say the shape anew are no case of rule 2 where real numbers are wanted of them: there they are
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from rocketnpu.frontends.onnx_families import ELEMENT_BY_ELEMENT, MOVING, RESHAPING
 from rocketnpu.frontends.onnx_library import library
+
+ACTIVATIONS = ((0.0, None), (0.0, 6.0), (-1.0, 1.0))
+"""Bounds that the operator before may have as its own."""
 
 Grid: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 """Scale and zero point, one number each."""
@@ -57,7 +61,7 @@ class _Net:
         nodes: list[Any] = []
         for node in reversed(self.nodes):
             nodes.append(node)
-            if node.op_type not in RESHAPING or self._maker_is(node, "DequantizeLinear"):
+            if not (node.op_type in RESHAPING or self._is_clip(node)) or self._maker_is(node, "DequantizeLinear"):
                 continue
             grids = self._result_grids(node)
             if grids[0] is None or not all(found is not None and _equal(found, grids[0]) for found in grids):
@@ -94,6 +98,13 @@ class _Net:
         readers = [reader for name in node.output for reader in self._readers.get(name, [None])]
         works_on = ELEMENT_BY_ELEMENT | RESHAPING | {"QuantizeLinear"}
         return node.op_type in MOVING or all(reader is not None and reader.op_type in works_on for reader in readers)
+
+    def _is_clip(self, node: Any) -> bool:
+        """Whether a node is a Clip with constant bounds that are not those of an activation of TFLite."""
+        if node.op_type != "Clip" or any(name and name not in self._numbers for name in node.input[1:]):
+            return False
+        bounds = [float(self._numbers[name]) if name else None for name in node.input[1:]]
+        return tuple(bounds + [None] * (2 - len(bounds))) not in ACTIVATIONS
 
     def _maker_is(self, node: Any, op_type: str) -> bool:
         maker = self._makers.get(node.input[0]) if node.input else None
