@@ -60,6 +60,17 @@ def test_pixels_count_in_groups_of_sixteen():
     assert [cost.pixel_cycles(*size) for size in ((1, 1), (4, 4), (7, 7), (1, 17))] == [16, 16, 64, 32]
 
 
+def test_rows_fill_groups_of_pixels_at_their_least_common_multiple():
+    assert [cost.group_rows(width) for width in (1, 7, 14, 28, 56, 160)] == [16, 16, 8, 4, 2, 1]
+
+
+def test_more_kicks_and_more_compute_cost_more():
+    chain = cost.ChainCost(500.0, 400, 2365)
+    halves = [cost.ChainCost(250.0, 200, 2365 // 2)] * 2
+    assert cost.kick_cost([chain]) == 500 + cost.KICK_CYCLES + cost.COMPUTE_WEIGHT * 400
+    assert cost.kick_cost(halves) < cost.kick_cost([chain]) < 2 * cost.kick_cost(halves)
+
+
 def test_memory_cycles_scale_with_the_clock():
     assert cost.ddr_cycles(23654) == pytest.approx(1000)
     assert cost.ddr_cycles(23654, clock_hz=6e8) == pytest.approx(600)

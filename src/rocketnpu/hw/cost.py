@@ -1,4 +1,4 @@
-"""What a convolution costs in cycles of one core by the vendor compiler's own model.
+"""What tasks cost: cycles by the vendor compiler's own model; what tasks and kicks take beside it on silicon.
 
 Source: hardware/performance.md, "The vendor compiler's own cost model", reproduced there on 50 of 50 layers. It knows
 no per-task overhead, no halo and no reload of weights for each tile; pools, resizes and element-wise tasks cost memory
