@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,37 @@ def test_no_core_touches_what_another_one_writes_at_the_same_time(net: str) -> N
 def test_seams_between_bands_are_computed(kernel: int, stride: int, rows: int) -> None:
     model = ModelBuilder(seed=5)
     program = rn.compile(model.build(windows(model, stride=stride, kernel=kernel, rows=rows)), cores=3)
+    assert lint(view(program)) == []
+    assert_same_on_all_cores(program, model)
+
+
+def network(model: ModelBuilder, seed: int) -> str:
+    """Ten layers over random earlier ones: windows, strides, branches, pools, lookups."""
+    choose = random.Random(seed)
+    made = [model.input((1, choose.randint(24, 60), choose.randint(20, 40), choose.choice([3, 16, 48])))]
+    for _ in range(10):
+        x = choose.choice(made[-2:])
+        match choose.choice(["conv", "conv", "depthwise", "lookup", "pool", "sum", "concat"]):
+            case "conv":
+                size, stride = choose.choice([(1, 1), (3, 1), (3, 2), (5, 1)])
+                x = model.conv2d(x, choose.choice([24, 64, 130]), kernel=size, stride=stride, output=GRID)
+            case "depthwise":
+                x = model.depthwise(x, output=GRID)
+            case "lookup":
+                x = model.unary("LOGISTIC", x)
+            case "pool":
+                x = model.max_pool(x, kernel=3, stride=1, padding="SAME")
+            case kind:
+                a, b = model.conv2d(x, 32, output=GRID), model.conv2d(x, 32, kernel=1, output=GRID)
+                x = model.add(a, b, output=GRID) if kind == "sum" else model.concat([a, b])
+        made.append(x)
+    return made[-1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_network_gives_the_same_bytes_on_any_number_of_cores(seed: int) -> None:
+    model = ModelBuilder(seed=seed)
+    program = rn.compile(model.build(network(model, seed)), cores=3, optimize=seed % 3)
     assert lint(view(program)) == []
     assert_same_on_all_cores(program, model)
 
