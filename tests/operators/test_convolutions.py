@@ -69,6 +69,18 @@ def limited(count: int, each: float, most: int) -> int:
     return max(1, min(count, int(most // each)))
 
 
+def sensible(
+    kernel: tuple[int, int], dilation: tuple[int, int], size: tuple[int, int], padding: str
+) -> tuple[int, int]:
+    """The kernel, with at most 6 taps a side where they are far apart, and none that sees padding alone: a kernel that
+    takes several tasks is cut into at most 64."""
+    taps: list[int] = []
+    for count, spread, room in zip(kernel, dilation, size, strict=True):
+        most = 6 if spread > 4 else count
+        taps.append(min(count, most if padding == "VALID" else max(min(most, (2 * room - 1) // spread + 1), 1)))
+    return taps[0], taps[1]
+
+
 def window_sizes(size: tuple[int, int], reach: list[int], padding: str) -> tuple[int, int]:
     """Sizes in which the window fits, where nothing is padded."""
     if padding == "SAME":
@@ -113,6 +125,7 @@ def test_convolution(
     values: str,
     seed: int,
 ) -> None:
+    kernel = sensible(kernel, dilation, size, padding)
     reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
     size = window_sizes(size, reach, padding)
     inner, outer = (-(-count // groups) for count in channels)
@@ -172,6 +185,7 @@ def test_depthwise_convolution(
     values: str,
     seed: int,
 ) -> None:
+    kernel = sensible(kernel, dilation, size, padding)
     reach = [(taps - 1) * spread + 1 for taps, spread in zip(kernel, dilation, strict=True)]
     size = window_sizes(size, reach, padding)
     channels = limited(channels, np.prod(size) * multiplier, MOST_VALUES)
