@@ -91,6 +91,14 @@ def test_what_cannot_be_made_is_said_at_each_run() -> None:
             worker.run([1])
 
 
+def test_a_process_that_does_not_start_is_not_taken_for_one_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(
+        DeviceError, match=r"^no other process can be started .* with /bin/false: .* ended with code 1$"
+    ):
+        Confined(Worker, 0).run([1])
+
+
 def test_an_interrupted_run_leaves_no_answer_behind() -> None:
     worker = Confined(Worker, 1)
     worker.run([0])

@@ -34,7 +34,7 @@ class Confined:
     def run(self, values: Sequence[Any]) -> list[Any]:
         """What `run` of the object in the child returns, or raises: Error, MemoryError.
 
-        Raises ProcessDiedError when the child dies of it.
+        Raises ProcessDiedError when the child dies of it, and DeviceError when there can be none.
         """
         if self._child is None or self._child.owner != os.getpid():  # a fork has no part in its parent's child
             self._child = _Child(self._recipe)
@@ -68,11 +68,21 @@ class _Child:
         self._pending: object | None = recipe
 
     def ask(self, values: Sequence[Any]) -> tuple[type[Exception] | None, Any]:
-        """What went wrong, and the answer or its text. Raises ProcessDiedError when there is none."""
-        try:
-            if self._pending is not None:
+        """What went wrong, and the answer or its text.
+
+        Raises ProcessDiedError when there is none, and DeviceError when the process does not even start.
+        """
+        if self._pending is not None:
+            try:
                 self._pipe.send(self._pending)
-                self._pending = None
+                self._pipe.recv()
+            except (EOFError, OSError):
+                how = _how(self._process.wait())
+                raise DeviceError(
+                    f"no other process can be started for the model with {sys.executable}: {how}"
+                ) from None
+            self._pending = None
+        try:
             self._pipe.send(values)
             return self._pipe.recv()
         except (EOFError, OSError):
@@ -103,6 +113,7 @@ def serve(descriptor: int) -> None:
     with Connection(descriptor) as pipe:
         try:
             factory, arguments = pipe.recv()
+            pipe.send("ready")
             while True:
                 values = pipe.recv()
                 try:
