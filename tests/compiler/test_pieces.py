@@ -8,7 +8,7 @@ import pytest
 from agreement import proven, run_on_npu
 from models import Grid, ModelBuilder
 from rocketnpu.hw.codes import INT32
-from rocketnpu.hw.registers import DPU
+from rocketnpu.hw.registers import CNA, DPU
 from traffic import register_tasks
 
 
@@ -45,6 +45,16 @@ def test_a_tap_alone_has_no_dilation() -> None:
     y = model.conv2d(model.input((1, 5, 9, 4)), 6, kernel=(1, 3), dilation=(40, 2))
     result = run_on_npu(model, y)
     assert len(result.program.tasks) == 1
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_taps_that_see_padding_alone_are_left_out(depthwise: bool) -> None:
+    """A 3x3 kernel with a dilation of 36 on 33 x 33 pixels is its middle tap (DeepLab's widest pyramid)."""
+    model = ModelBuilder(seed=10)
+    x = model.input((1, 33, 33, 32))
+    y = model.depthwise(x, dilation=36) if depthwise else model.conv2d(x, 32, dilation=36)
+    result = run_on_npu(model, y)
+    assert [task.get(CNA.WEIGHT_SIZE2, "WEIGHT_WIDTH") for task in register_tasks(result.program)] == [1]
 
 
 def test_an_image_of_a_fully_connected_layer_beyond_31() -> None:

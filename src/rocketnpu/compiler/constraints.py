@@ -63,7 +63,6 @@ from rocketnpu.ir import Graph, Operator
 __all__ = [
     "CONSTRAINTS",
     "ELEMENTWISE",
-    "PROVEN",
     "ConstraintError",
     "Predicate",
     "check",

@@ -72,9 +72,8 @@ def _spatial(
         output_zero_point=zero_point_of(found.output),
         stride_h=options.stride_h,
         stride_w=options.stride_w,
-        # One tap has no distance to another.
-        dilation_h=options.dilation_h if kernel_h > 1 else 1,
-        dilation_w=options.dilation_w if kernel_w > 1 else 1,
+        dilation_h=options.dilation_h,
+        dilation_w=options.dilation_w,
         origin_h=-pad_h,
         origin_w=-pad_w,
         window=Window(0, out.height, 0, out.width),

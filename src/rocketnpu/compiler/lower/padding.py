@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from rocketnpu.compiler.lower.moves import identity
 from rocketnpu.compiler.lowered import Convolution, CubeShape
 from rocketnpu.hw import limits
@@ -33,7 +35,11 @@ def pad_in_steps(
 
 
 def with_legal_padding(conv: Convolution) -> Iterator[Convolution]:
-    """The convolution, last; what pads its input before it where its own field is too small."""
+    """The convolution, last; what pads its input before it where its own field is too small.
+
+    Taps that see padding alone add nothing to any sum: it is without them (dilated kernels on small images).
+    """
+    conv = _without_idle_taps(conv)
     top, left = max(-conv.origin_h, 0), max(-conv.origin_w, 0)
     if max(top, left) <= limits.MAX_CONV_PAD:
         yield conv
@@ -43,3 +49,25 @@ def with_legal_padding(conv: Convolution) -> Iterator[Convolution]:
     yield from pad_in_steps(conv.input, name, data, padded, (top, left), conv.input_zero_point)
     origins = {"origin_h": max(conv.origin_h, 0), "origin_w": max(conv.origin_w, 0)}
     yield replace(conv, input=name, input_shape=padded, **origins)
+
+
+def _without_idle_taps(conv: Convolution) -> Convolution:
+    window, shape = conv.window, conv.input_shape
+    y0, y1 = _busy(conv.kernel_h, conv.stride_h, conv.dilation_h, conv.origin_h, (window.y0, window.y1), shape.height)
+    x0, x1 = _busy(conv.kernel_w, conv.stride_w, conv.dilation_w, conv.origin_w, (window.x0, window.x1), shape.width)
+    return replace(
+        conv,
+        weights=np.ascontiguousarray(conv.weights[:, y0:y1, x0:x1]),
+        origin_h=conv.origin_h + y0 * conv.dilation_h,
+        origin_w=conv.origin_w + x0 * conv.dilation_w,
+        dilation_h=conv.dilation_h if y1 - y0 > 1 else 1,
+        dilation_w=conv.dilation_w if x1 - x0 > 1 else 1,
+    )
+
+
+def _busy(taps: int, stride: int, dilation: int, origin: int, outputs: tuple[int, int], size: int) -> tuple[int, int]:
+    """The taps along one axis, of which one at least, between the first and the last that some output has inside the
+    input."""
+    first, last = outputs[0] * stride + origin, (outputs[1] - 1) * stride + origin
+    busy = [tap for tap in range(taps) if first + tap * dilation < size and last + tap * dilation >= 0]
+    return (busy[0], busy[-1] + 1) if busy else (0, 1)
