@@ -16,13 +16,26 @@ def convolved(geometry: Geometry, weights: NDArray[np.float32], window: NDArray[
     return convolution.run()[0]
 
 
-@pytest.mark.parametrize("lanes", [16, 1024, 5000])
-def test_parts_add_up_and_stay_within_the_bound(lanes: int) -> None:
-    weights = np.random.default_rng(lanes).integers(-255, 256, (4, 1, 1, lanes), dtype=np.int32)
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [((4, 1, 1, 16), 1), ((4, 1, 1, 1024), 2), ((4, 1, 1, 5003), 10), ((2, 9, 9, 40), 8), ((64, 33, 33, 1), 2)],
+)
+def test_parts_add_up_and_stay_within_the_bound(shape: tuple[int, int, int, int], count: int) -> None:
+    """Even if all weights are as large as can be; the last two do not fit with one atom, with one lane."""
+    weights = np.random.default_rng(0).choice(np.array([-255, 255], np.int32), shape)
     parts = exact_parts(weights, 128)
-    np.testing.assert_array_equal(sum(part.astype(np.int64) for part in parts), weights)
-    assert all(np.abs(part).sum(axis=(1, 2, 3)).max() * 128 <= FLOAT32_EXACT for part in parts)
-    assert (len(parts) > 1) == (lanes > 1024 / 2)
+    total = np.zeros(shape, np.int64)
+    for part in parts:
+        assert part.first % 16 == 0
+        total[..., part.first : part.last] += part.weights.astype(np.int64)
+        assert np.abs(part.weights).sum(axis=(1, 2, 3)).max() * 128 <= FLOAT32_EXACT
+    np.testing.assert_array_equal(total, weights)
+    assert len(parts) == count
+
+
+def test_parts_of_a_deep_input_hold_each_weight_once() -> None:
+    weights = np.random.default_rng(0).integers(-127, 128, (32, 1, 1, 25088), dtype=np.int32)
+    assert sum(part.weights.size for part in exact_parts(weights, 128)) == weights.size
 
 
 def test_extreme_sums_beyond_float32_are_exact_in_parts() -> None:
@@ -32,7 +45,8 @@ def test_extreme_sums_beyond_float32_are_exact_in_parts() -> None:
     window = np.full((1, 1, 2000), -127, np.int8)
     found = np.zeros(2)
     for part in exact_parts(weights, 128):
-        found += convolved(Geometry((1, 1, 2000), (1, 1), (1, 1), depthwise=False), part, window)[0]
+        geometry = Geometry((1, 1, part.last - part.first), (1, 1), (1, 1), depthwise=False)
+        found += convolved(geometry, part.weights, window[..., part.first : part.last])[0]
     expected = window.reshape(-1).astype(np.int64) @ weights.reshape(2, -1).T
     assert np.abs(expected).max() > FLOAT32_EXACT
     np.testing.assert_array_equal(found, expected)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.cna import Convolution
 from rocketnpu.emulator.features import FeatureReader
-from rocketnpu.emulator.library import FloatConvolution, Geometry, exact_parts
+from rocketnpu.emulator.library import FloatConvolution, Geometry, Part, exact_parts
 from rocketnpu.emulator.memory import Bytes
 from rocketnpu.emulator.tiles import Tile
 from rocketnpu.emulator.workspace import Workspace
@@ -48,7 +48,6 @@ class Int8Accumulator:
         lanes = reader.whole_atoms(int(used[-1]) + 1 if used.size else 1)
         sums = np.abs(weights).sum(axis=(1, 2, 3), dtype=np.int64)
         self.bound = int(sums.max(initial=0)) * _INT8_MAGNITUDE
-        self._lanes = lanes
         self._parts = exact_parts(weights if convolution.depthwise else weights[..., : lanes.stop], _INT8_MAGNITUDE)
         self._ready: dict[tuple[int, int, int], list[FloatConvolution]] = {}
 
@@ -64,7 +63,7 @@ class Int8Accumulator:
     def run_bracket(self, data: Bytes, tile: Tile, bracket: Bracket, element: Array | None) -> list[Array]:
         """The sums that the bracket names, and both ends of its output, [rows*width, channels] each."""
         (convolution,) = self._convolutions(tile, bracket)
-        self._fill(convolution, data, tile)
+        self._fill(convolution, self._parts[0], data, tile)
         if element is not None:
             np.copyto(convolution.element(), element)
         return convolution.run()
@@ -72,19 +71,23 @@ class Int8Accumulator:
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:  # noqa: ARG002
         """See Accumulator."""
         total: Array | None = None
-        convolutions = self._convolutions(tile, None)
-        for convolution in convolutions:
-            self._fill(convolution, data, tile)
+        for part, convolution in zip(self._parts, self._convolutions(tile, None), strict=True):
+            self._fill(convolution, part, data, tile)
             (sums,) = convolution.run()
-            if len(convolutions) == 1:
+            if len(self._parts) == 1:
                 return sums
             total = sums.astype(np.float64) if total is None else np.add(total, sums, out=total)
         assert total is not None
         return total
 
-    def _fill(self, convolution: FloatConvolution, data: Bytes, tile: Tile) -> None:
-        lanes = slice(tile.first_channel, tile.last_channel) if self._convolution.depthwise else self._lanes
-        self._reader.gather(data, tile.first_row, tile.last_row, lanes, convolution.window())
+    def _fill(self, convolution: FloatConvolution, part: Part, data: Bytes, tile: Tile) -> None:
+        self._reader.gather(data, tile.first_row, tile.last_row, self._lanes(part, tile), convolution.window())
+
+    def _lanes(self, part: Part, tile: Tile) -> slice:
+        """The input lanes of a part of a tile."""
+        if self._convolution.depthwise:
+            return slice(tile.first_channel, tile.last_channel)
+        return slice(part.first, part.last)
 
     def _convolutions(self, tile: Tile, bracket: Bracket | None) -> list[FloatConvolution]:
         """One for each part; a tile is always run with the same bracket, or always without."""
@@ -94,14 +97,17 @@ class Int8Accumulator:
             ready = self._ready[key] = [self._prepare(part, tile, bracket) for part in self._parts]
         return ready
 
-    def _prepare(self, weights: NDArray[np.float32], tile: Tile, bracket: Bracket | None) -> FloatConvolution:
-        c = self._convolution
-        part = weights[tile.first_channel : tile.last_channel]
-        lanes = tile.last_channel - tile.first_channel if c.depthwise else self._lanes.stop
+    def _prepare(self, part: Part, tile: Tile, bracket: Bracket | None) -> FloatConvolution:
+        c, lanes = self._convolution, self._lanes(part, tile)
+        weights = part.weights[tile.first_channel : tile.last_channel]
         geometry = Geometry(
-            (c.rows.positions(tile.first_row, tile.last_row), c.columns.positions(0, c.columns.outputs), lanes),
+            (
+                c.rows.positions(tile.first_row, tile.last_row),
+                c.columns.positions(0, c.columns.outputs),
+                lanes.stop - lanes.start,
+            ),
             (c.rows.stride, c.columns.stride),
             (c.rows.dilation, c.columns.dilation),
             c.depthwise,
         )
-        return FloatConvolution(geometry, part.transpose(3, 1, 2, 0) if c.depthwise else part, bracket)
+        return FloatConvolution(geometry, weights.transpose(3, 1, 2, 0) if c.depthwise else weights, bracket)

@@ -14,6 +14,7 @@ ones as fast, with int8 weights four times; and the bracket four times faster th
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.library_model import LibraryModel
+from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.litert.interpreter import build_interpreter
 
 Array: TypeAlias = NDArray[Any]
@@ -110,13 +112,40 @@ class FloatConvolution:
         return [view.reshape(-1, view.shape[-1]) for view in views]
 
 
-def exact_parts(weights: NDArray[np.int32], magnitude: int) -> list[NDArray[np.float32]]:
-    """`weights` [channels, ...] as float32 arrays that add up to them, each with sum(|w|) * magnitude within 2^24.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of a convolution's weights: float32 [channels, KH, KW, lanes] of the lanes first..last-1."""
 
-    The weights of a channel are dealt to the parts in order, by their running sum.
+    first: int
+    last: int
+    weights: NDArray[np.float32]
+
+
+def exact_parts(weights: NDArray[np.int32], magnitude: int) -> list[Part]:
+    """Parts that add up to `weights` [channels, KH, KW, lanes], each with sum(|w|) * magnitude within 2^24.
+
+    They take whole atoms of lanes, as many as fit; the weights of an atom that does not fit are dealt to several parts.
     """
-    flat = np.abs(weights.reshape(len(weights), -1)).astype(np.int64)
     limit = FLOAT32_EXACT // magnitude
+    lanes = weights.shape[3]
+    sums = np.abs(weights).sum(axis=(1, 2), dtype=np.int64)
+    edges, total = [0], np.zeros(len(weights), np.int64)
+    for first in range(0, lanes, ATOM_BYTES):
+        atom = sums[:, first : first + ATOM_BYTES].sum(axis=1)
+        if first > edges[-1] and int((total + atom).max(initial=0)) > limit:
+            edges.append(first)
+            total = np.zeros_like(total)
+        total += atom
+    return [
+        Part(first, last, dealt)
+        for first, last in itertools.pairwise([*edges, lanes])
+        for dealt in _dealt(weights[..., first:last], limit)
+    ]
+
+
+def _dealt(weights: NDArray[np.int32], limit: int) -> list[NDArray[np.float32]]:
+    """Weights of the same shape that add up to `weights`, each with sum(|w|) up to `limit` in every channel."""
+    flat = np.abs(weights.reshape(len(weights), -1)).astype(np.int64)
     if int(flat.sum(axis=1).max(initial=0)) <= limit:
         return [weights.astype(np.float32)]
     # A part starts where the running sum passes a multiple of the limit less the largest weight that may straddle it.
