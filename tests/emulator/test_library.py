@@ -18,7 +18,7 @@ def convolved(geometry: Geometry, weights: NDArray[np.float32], window: NDArray[
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [((4, 1, 1, 16), 1), ((4, 1, 1, 1024), 2), ((4, 1, 1, 5003), 10), ((2, 9, 9, 40), 8), ((64, 33, 33, 1), 2)],
+    [((4, 1, 1, 16), 1), ((4, 1, 1, 1024), 2), ((4, 1, 1, 5003), 10), ((2, 9, 9, 40), 8), ((64, 33, 33, 1), 3)],
 )
 def test_parts_add_up_and_stay_within_the_bound(shape: tuple[int, int, int, int], count: int) -> None:
     """Even if all weights are as large as can be; the last two do not fit with one atom, with one lane."""
