@@ -104,3 +104,13 @@ def test_options_of_the_compiler_are_refused_with_a_program(tmp_path: Path, caps
     assert main(["profile", str(path)]) == 0
     assert main(["profile", str(path), "--cores", "2"]) == 2
     assert "--cores is for a model" in capsys.readouterr().err
+
+
+def test_the_page_holds_the_tables(tmp_path: Path) -> None:
+    model, path, page = ModelBuilder(seed=1), tmp_path / "small.tflite", tmp_path / "cost.html"
+    path.write_bytes(model.build(model.conv2d(model.input((1, 8, 8, 16)), 32, name="<conv>")))
+    assert main(["profile", str(path), "--html", str(page)]) == 0
+    text = page.read_text()
+    assert "&lt;conv&gt;" in text
+    assert "One inference" in text
+    assert main(["profile", str(path), "--html", str(path)]) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, add_model, check_output
 from rocketnpu.cli.compiler import add_compile_options, compile_options
-from rocketnpu.cli.terminal import LONGEST_NAME, print_json, print_line, print_table
+from rocketnpu.cli.terminal import LONGEST_NAME, Section, html_page, print_json, print_line, print_table
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
 from rocketnpu.hw.limits import CORES
@@ -22,6 +22,8 @@ from rocketnpu.program.model import ROCKET, Program
 from rocketnpu.runtime.load import is_compiled, load_program
 
 MEGABYTE = 1_000_000
+_LAYER_COLUMNS = ("step", "operation", "tasks>", "compute>", "memory>", "cycles>", "bound", "read>", "written>")
+_TOTAL_COLUMNS = ("cores>", "kicks>", "tasks>", "cycles>", "compute>", "MB>", "gain", "rknpu, ms>", "rocket, ms>")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), help=cores_help)
     trace_help = "write one inference on the most cores as a timeline for Perfetto or chrome://tracing"
     parser.add_argument("--trace", type=Path, metavar="FILE.json", help=trace_help)
+    parser.add_argument("--html", type=Path, metavar="FILE.html", help="write the tables as a page")
     add_json(parser)
 
 
@@ -43,10 +46,16 @@ def execute(arguments: argparse.Namespace) -> int:
         check_output(arguments.trace, arguments.model, ".json")
         cores = found.totals[-1].cores if found.totals else 1
         arguments.trace.write_text(json.dumps(to_trace(program, cores)), encoding="utf-8")
+    if arguments.html is not None:
+        check_output(arguments.html, arguments.model, ".html")
+        arguments.html.write_text(html_page(_sections(found)), encoding="utf-8")
     if arguments.json:
         print_json(dict(to_json(found)))
+    elif not found.totals:
+        print_line(f"{found.name}: nothing runs on the NPU")
     else:
-        _print(found)
+        for title, columns, rows in _sections(found):
+            print_table(columns, rows, title=title)
     return 0
 
 
@@ -60,8 +69,9 @@ def _program(arguments: argparse.Namespace) -> Program:
     return load_program(arguments.model, **options)
 
 
-def _print(found: Profile) -> None:
-    rows: list[tuple[object, ...]] = [
+def _sections(found: Profile) -> list[Section]:
+    """The layers, and one inference on each number of cores."""
+    layers: list[tuple[object, ...]] = [
         (
             shorten(layer.step, LONGEST_NAME),
             layer.operation.split(",", 1)[0],
@@ -75,9 +85,7 @@ def _print(found: Profile) -> None:
         )
         for layer in found.layers
     ]
-    columns = ("step", "operation", "tasks>", "compute>", "memory>", "cycles>", "bound", "read>", "written>")
-    print_table(columns, rows, title=f"{found.name}: cycles at 1 GHz and bytes of each layer, on one core")
-    rows = [
+    totals: list[tuple[object, ...]] = [
         (
             total.cores,
             total.kicks,
@@ -91,8 +99,7 @@ def _print(found: Profile) -> None:
         )
         for total in found.totals
     ]
-    if not rows:
-        print_line(f"{found.name}: nothing runs on the NPU")
-        return
-    columns = ("cores>", "kicks>", "tasks>", "cycles>", "compute>", "MB>", "gain", "rknpu, ms>", "rocket, ms>")
-    print_table(columns, rows, title="One inference; times with what tasks and kicks take on silicon")
+    return [
+        (f"{found.name}: cycles at 1 GHz and bytes of each layer, on one core", _LAYER_COLUMNS, layers),
+        ("One inference; times with what tasks and kicks take on silicon", _TOTAL_COLUMNS, totals),
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +19,8 @@ from rocketnpu.cli.text import plain, silence
 LONGEST_NAME = 32
 """Longer names lose their beginning in tables; --json has them whole."""
 
+_PAGE_WIDTH = 160
+"""Columns of a table in an HTML page."""
 PIPE_WIDTH = 1000
 """Columns for a table that goes to a file or a pipe: enough for any name to stay whole."""
 
@@ -44,13 +47,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     """Print rows under their headings; columns whose name ends in ">" are set to the right."""
     if title:
         print_line(title)
+    console().print(_table(columns, rows))
+
+
+Section: TypeAlias = tuple[str, Sequence[str], Sequence[Sequence[object]]]
+"""A table's title, columns and rows, as `print_table` takes them."""
+
+
+def html_page(sections: Iterable[Section]) -> str:
+    """Titled tables as one HTML page."""
+    page = Console(record=True, file=io.StringIO(), width=_PAGE_WIDTH, highlight=False)
+    for title, columns, rows in sections:
+        page.print(Text(plain(title)), soft_wrap=True)
+        page.print(_table(columns, rows))
+    return page.export_html(inline_styles=True)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     table = Table()
     for column in columns:
         side = "right" if column.endswith(">") else "left"
         table.add_column(column.removesuffix(">"), justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
-    console().print(table)
+    return table
 
 
 def print_line(text: str) -> None:
