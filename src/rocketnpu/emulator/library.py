@@ -94,7 +94,8 @@ class FloatConvolution:
     def window(self) -> NDArray[np.int8]:
         """The library's own memory for the input, [height, width, channels]: fill it, drop it, run."""
         memory: NDArray[np.int8] = self._interpreter.tensor(self._inputs[0])()[0]
-        memory[..., self._lanes :] = _WHOLE_RANGE[: memory.shape[2] - self._lanes]
+        for lane in range(self._lanes, memory.shape[2]):
+            memory[..., lane] = _WHOLE_RANGE[lane - self._lanes]
         return memory[..., : self._lanes]
 
     def element(self) -> NDArray[np.int8]:
