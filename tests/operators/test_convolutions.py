@@ -88,7 +88,7 @@ def window_sizes(size: tuple[int, int], reach: list[int], padding: str) -> tuple
     return max(size[0], reach[0]), max(size[1], reach[1])
 
 
-@examples(30)
+@examples(20)
 @given(
     batch=BATCHES,
     size=pairs(SIDES),
@@ -148,7 +148,7 @@ def test_convolution(
     proven(model.build(y), inputs_of(model, values), BATCH if batch > 1 else None)
 
 
-@examples(30)
+@examples(20)
 @given(
     batch=BATCHES,
     size=pairs(SIDES),
@@ -205,7 +205,7 @@ def test_depthwise_convolution(
     proven(model.build(y), inputs_of(model, values), BATCH if batch > 1 else None)
 
 
-@examples(15)
+@examples(12)
 @given(
     size=pairs(st.integers(1, 12)),
     channels=st.tuples(CHANNELS, CHANNELS),
@@ -254,7 +254,7 @@ def test_transposed_convolution(
     proven(model.build(y), inputs_of(model, values))
 
 
-@examples(15)
+@examples(12)
 @given(
     rows=st.one_of(st.just(1), st.integers(1, 40)),
     shape=st.one_of(st.tuples(st.integers(1, 700)), st.tuples(st.integers(1, 33), st.integers(1, 33), CHANNELS)),

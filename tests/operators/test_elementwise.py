@@ -31,9 +31,9 @@ SAME_SHAPE = (
 CUBE = "height, width and channels are at most 8192"
 MINUEND = "what is subtracted from a constant tensor meets one value in each channel"
 
-FINEST_ON_CPU = 1
-"""Output steps in a step of sum or product above which LiteRT's optimized kernels may overflow; its reference ones do
-not."""
+FINEST_ON_CPU = 0.4
+"""Output steps in a step of sum or product above which LiteRT's optimized kernels may wrap around: 2^16 steps of a product
+are then more than 15 bits. Its reference ones do not."""
 
 
 def cube(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -57,7 +57,7 @@ def overflows_on_cpu(kind: str, first: Grid, second: Grid, output: Grid) -> bool
     return (a * b if kind == "MUL" else max(a, b)) > FINEST_ON_CPU * step
 
 
-@examples(40)
+@examples(25)
 @given(
     kind=ARITHMETIC,
     shape=SHAPES,
@@ -93,7 +93,7 @@ def test_arithmetic_of_two_tensors(
     proven(model.build(y), inputs_of(model, values), reason)
 
 
-@examples(30)
+@examples(20)
 @given(
     kind=ARITHMETIC,
     shape=SHAPES,

@@ -31,7 +31,7 @@ def convolution(
     return model.conv2d(x, channels, weight_grid=Grid(scales, 0, 0), output=output)
 
 
-@examples(40)
+@examples(25)
 @given(
     kind=KINDS,
     shape=SHAPE,
@@ -80,7 +80,7 @@ def test_what_follows_a_convolution(
     proven(model.build(model.quantize(z, Grid(0.71, 3)) if moved else z), inputs_of(model, values))
 
 
-@examples(30)
+@examples(20)
 @given(
     shape=SHAPE,
     channels=st.one_of(st.integers(17, 32), st.integers(1, 80)),

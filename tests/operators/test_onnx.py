@@ -33,7 +33,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> NDArr
     return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
-@examples(30)
+@examples(20)
 @given(
     size=st.tuples(SIDES, SIDES),
     channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -138,7 +138,7 @@ def test_pools_onto_another_grid(
     proven(model.build(result, dtype=dtype), [noise(rng, shape, dtype)])
 
 
-@examples(30)
+@examples(20)
 @given(
     kind=st.sampled_from(("Add", "Sub", "Mul", "Max", "Min")),
     shape=st.tuples(st.just(1), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12)),

@@ -26,7 +26,7 @@ def taps_inside(size: int, taps: int, stride: int, padding: str) -> set[int]:
     return {min(start + taps, size) - max(start, 0) for start in starts}
 
 
-@examples(30)
+@examples(20)
 @given(
     size=st.tuples(SIDES, SIDES),
     channels=CHANNELS,
@@ -60,7 +60,7 @@ def test_max_pool(
     assert (result.found[y] == result.expected[y]).all()
 
 
-@examples(30)
+@examples(20)
 @given(
     size=st.tuples(SIDES, SIDES),
     channels=CHANNELS,
@@ -93,7 +93,7 @@ def test_average_pool(
     proven(model.build(y), inputs_of(model, values))
 
 
-@examples(30)
+@examples(20)
 @given(
     size=st.tuples(SIDES, SIDES),
     channels=CHANNELS,

@@ -20,7 +20,7 @@ MOST_VALUES = 1 << 16
 DRIFTS = "factors of an int8 TFLite operator are powers of two (its reference rounds the step to 10 bits, and drifts)"
 
 
-@examples(30)
+@examples(20)
 @given(
     size=SIZES,
     factor=st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -54,7 +54,7 @@ def test_nearest_neighbours(
     assert (result.found[y] == result.expected[y]).all()
 
 
-@examples(30)
+@examples(20)
 @given(
     size=SIZES,
     factor=st.tuples(st.integers(1, 9), st.integers(1, 9)),

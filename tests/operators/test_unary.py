@@ -27,7 +27,7 @@ def every_byte(dtype: str, channels: int = 1) -> NDArray[Any]:
     return np.repeat(np.arange(256).astype(np.uint8).view(dtype), channels).reshape(1, 16, 16, channels)
 
 
-@examples(40)
+@examples(25)
 @given(
     kind=st.sampled_from((*LOOKUPS, *CLAMPS, *INT8_ONLY)),
     flipped=st.booleans(),
@@ -71,7 +71,7 @@ def test_function_of_any_shape(
     proven(model.build(y), inputs_of(model, "noise"), unmet)
 
 
-@examples(30)
+@examples(20)
 @given(
     shared=st.booleans(),
     channels=st.integers(1, 70),
@@ -88,7 +88,7 @@ def test_prelu(shared: bool, channels: int, dtype: str, grid: Grid, alpha: Grid,
     proven(model.build(model.prelu(x, slopes, stored(output, dtype))), [every_byte(dtype, channels)])
 
 
-@examples(30)
+@examples(20)
 @given(
     shape=st.lists(st.integers(1, 16), min_size=1, max_size=5).map(tuple),
     before=DTYPES,
