@@ -32,8 +32,8 @@ CUBE = "height, width and channels are at most 8192"
 MINUEND = "what is subtracted from a constant tensor meets one value in each channel"
 
 FINEST_ON_CPU = 0.4
-"""Output steps in a step of sum or product above which LiteRT's optimized kernels may wrap around: 2^16 steps of a product
-are then more than 15 bits. Its reference ones do not."""
+"""Output steps in a step of sum or product above which LiteRT's optimized kernels may wrap around: the 2^16 steps of a
+product are then more than 15 bits. Its reference ones do not."""
 
 
 def cube(shape: tuple[int, ...]) -> tuple[int, int, int]:
