@@ -112,6 +112,19 @@ def test_an_interrupted_run_leaves_no_answer_behind() -> None:
     assert worker.run([1]) == [2]
 
 
+def test_a_limit_of_memory_set_before_holds_in_the_child() -> None:
+    script = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))\n"
+        "from rocketnpu.confined.process import Confined\n"
+        "from rocketnpu.litert.engine import Engine\n"
+        "try: Confined(Engine, b'', 'plain', 1, None).run([])\n"
+        "except Exception as error: print(type(error).__name__)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (found.stdout, found.stderr) == ("ModelError\n", "")
+
+
 def test_the_process_ends_with_the_object() -> None:
     worker = Confined(Worker, 0)
     (pid, _) = worker.run(["pid"])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from models import Grid, ModelBuilder, pack, schema
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
+from rocketnpu.runtime.load import compile_model
 
 
 def small_model() -> Any:
@@ -195,3 +196,12 @@ def test_truncated_files_load_or_are_refused(samples: list[bytes], data: st.Data
 @example(tail=b"")
 def test_noise_behind_the_identifier_is_refused_or_loads(tail: bytes) -> None:
     loads_or_refuses(b"\x08\x00\x00\x00TFL3" + tail)
+
+
+def test_padding_of_thousands_of_millions_is_left_to_the_cpu_at_once() -> None:
+    model = ModelBuilder()
+    y = model.conv2d(model.input((1, 4, 4, 16)), 16, kernel=2, dilation=1 << 30)
+    started = time.monotonic()
+    program = compile_model(model.build(y))
+    assert [step.place for step in program.steps] == ["cpu"]
+    assert time.monotonic() - started < 5

@@ -14,7 +14,7 @@ from onnx_models import OnnxBuilder, quantize, small_network
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.ort import Piece, Reference
-from rocketnpu.ort.vouch import is_vouched_for
+from rocketnpu.ort.vouch import is_vouched_for, operators_of
 
 SMALLEST = np.full(4, np.iinfo(np.int32).min, np.int32)
 
@@ -34,6 +34,19 @@ def test_a_model_that_onnx_runtime_dies_of_is_refused(hostile: bytes) -> None:
         ) as caught:
             run([np.full(4, -1, np.int32)])
         assert "\n" not in str(caught.value)
+
+
+def test_a_function_that_is_named_like_an_operator_is_not_taken_for_it() -> None:
+    make, kind = onnx.helper, onnx.TensorProto.INT32
+    opsets = [make.make_opsetid("", 13), make.make_opsetid("own", 1)]
+    body = [make.make_node("Mod", ["a", "b"], ["c"])]
+    function = make.make_function("own", "Relu", ["a", "b"], ["c"], body, opsets[:1])
+    ends = [make.make_tensor_value_info(name, kind, [4]) for name in "abc"]
+    graph = make.make_graph([make.make_node("Relu", ["a", "b"], ["c"], domain="own")], "net", ends[:2], ends[2:])
+    model = make.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8)
+    assert operators_of(model) == ["Relu (own)", "Mod"]
+    with pytest.raises(ModelError, match="ONNX Runtime crashes on the model's operators Relu"):
+        Piece(load_model(model.SerializeToString()).model).run([SMALLEST, np.full(4, -1, np.int32)])
 
 
 def test_what_runs_in_a_child_gives_the_same_tensors(hostile: bytes) -> None:
@@ -58,4 +71,4 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Path, hostile: bytes) ->
 
 @pytest.mark.parametrize("data", [quantize(small_network()), small_network().SerializeToString()])
 def test_ordinary_networks_run_in_this_process(data: bytes) -> None:
-    assert is_vouched_for(node.op_type for node in onnx.load_from_string(load_model(data).model).graph.node)
+    assert is_vouched_for(operators_of(onnx.load_from_string(load_model(data).model)))

@@ -7,6 +7,7 @@ This guards against crashes, not against a file that takes the child over: both 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -103,11 +104,19 @@ def _how(code: int) -> str:
     return f"its process died of {name}"
 
 
+def _limit_memory() -> None:
+    """Take no more than the machine has, or than this process may have by a limit set before."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
+    with contextlib.suppress(ValueError, OSError):  # a system that reserves more addresses than that refuses
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def serve(descriptor: int) -> None:
     """The child's side: make the object that the pipe names, and run it until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    _limit_memory()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     target: Any = None
     with Connection(descriptor) as pipe:

@@ -39,7 +39,8 @@ class Engine:
 
 
 def guarded_engine(model: bytes, operators: Sequence[str], name: str, *, optimize: bool, threads: int = 1) -> Guarded:
-    """An `Engine` for a model of any origin, confined where nobody vouches for it; `operators` are its nodes' types."""
+    """An `Engine` for a model of any origin, confined where nobody vouches for it; `operators` are those in vouch.py's
+    words."""
     kinds = tuple(dict.fromkeys(operators))
     crash = f"ONNX Runtime crashes on the model's operators {', '.join(kinds)}"
     return Guarded(Engine, model, name, optimize, threads, safe=is_vouched_for(kinds), crash=crash)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.ort.engine import guarded_engine
+from rocketnpu.ort.vouch import operators_of
 
 
 class Reference:
@@ -34,9 +35,8 @@ class Reference:
                 onnx.ValueInfoProto(name=output) for output in node.output if output and output not in declared
             )
         self._outputs = [value.name for value in proto.graph.output]
-        operators = [node.op_type for node in proto.graph.node]
         self._lock = threading.Lock()
-        self._engine = guarded_engine(proto.SerializeToString(), operators, name, optimize=False)
+        self._engine = guarded_engine(proto.SerializeToString(), operators_of(proto), name, optimize=False)
 
     def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
         """Graph inputs, in the order of which `inputs` come, and the outputs of all nodes by name.

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.ort.engine import guarded_engine
 from rocketnpu.ort.reference import Reference
+from rocketnpu.ort.vouch import operators_of
 
 QUANTIZED_TYPES = ("QuantizeLinear", "DequantizeLinear", "QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 """How the names of operators on quantized numbers begin."""
@@ -49,4 +50,4 @@ def _operators(model: bytes, name: str) -> list[str]:
     proto = library("onnx").ModelProto()
     with refusal_is_model_error(f"{name} is not an ONNX model"):
         proto.ParseFromString(model)
-    return [node.op_type for node in proto.graph.node]
+    return operators_of(proto)

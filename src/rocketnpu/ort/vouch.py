@@ -9,6 +9,8 @@ operators nobody tried.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
+from typing import Any
 
 _NAMES = """
 Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast Ceil Celu Clip Concat
@@ -23,6 +25,15 @@ ThresholdedRelu Tile Transpose Unsqueeze Where Xor
 VOUCHED_FOR = frozenset(_NAMES.split())
 
 
+def operators_of(model: Any) -> list[str]:
+    """The types of all nodes of an onnx.ModelProto, also of those in its functions; with the domain if not ONNX's own.
+
+    A function or another domain may give any operator the name of one that is vouched for.
+    """
+    nodes = chain(model.graph.node, *(function.node for function in model.functions))
+    return [node.op_type if node.domain in ("", "ai.onnx") else f"{node.op_type} ({node.domain})" for node in nodes]
+
+
 def is_vouched_for(operators: Iterable[str]) -> bool:
-    """Whether all operators of a model are; `operators` are the types of its nodes."""
+    """Whether all operators of a model are; `operators` are those that `operators_of` names."""
     return VOUCHED_FOR.issuperset(operators)

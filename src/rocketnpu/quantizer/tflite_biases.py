@@ -45,6 +45,7 @@ def correct_biases(model: TfliteModel, source: TfliteModel, ranges: Mapping[str,
 
     `source` is the float model, with the same names of constants; `ranges` are those of its tensors.
     """
+    found: list[tuple[Layer, str, str, str, float]] = []
     for operator in model.operators:
         kind, operands = model.kind(operator), model.inputs(operator)
         if kind not in LAYERS or len(operands) <= LAYERS[kind].bias:
@@ -57,11 +58,16 @@ def correct_biases(model: TfliteModel, source: TfliteModel, ranges: Mapping[str,
         if grid is None or real is None or wanted is None or model.constant(bias, np.int32) is None:
             continue
         _make_room(model, weights, np.abs(wanted) / (grid[0] * LARGEST_BIAS))
+        found.append((layer, data, weights, bias, grid[0]))
+    # Scales of weights are what they stay: layers may share weights.
+    for layer, data, weights, bias, scale in found:
+        real, wanted = source.constant(weights), source.constant(bias)
+        assert real is not None and wanted is not None  # noqa: PT018 - as above
         range_ = ranges.get(data.removesuffix(QUANTIZED))
         if range_ is not None:
             error = mean_error(_real_weights(model, weights) - real, range_.mean, layer.output_axis, layer.input_axis)
             wanted = wanted if error is None else wanted - error
-        _set_bias(model, bias, wanted, grid[0] * _scales(model, weights))
+        _set_bias(model, bias, wanted, scale * _scales(model, weights))
 
 
 def _scales(model: TfliteModel, name: str) -> NDArray[np.float32]:

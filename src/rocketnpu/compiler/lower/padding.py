@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.moves import identity
 from rocketnpu.compiler.lowered import Convolution, CubeShape
 from rocketnpu.hw import limits
@@ -19,8 +20,13 @@ from rocketnpu.hw import limits
 def pad_in_steps(
     source: str, target: str, data: CubeShape, out: CubeShape, before: tuple[int, int], zero_point: int
 ) -> Iterator[Convolution]:
-    """The input behind `before` rows and columns of `zero_point`, and before as many as fill up `out`."""
+    """The input behind `before` rows and columns of `zero_point`, and before as many as fill up `out`.
+
+    ConstraintError for more padding than a cube has rows: dilations in a file may ask for thousands of millions.
+    """
     top, left = before
+    if max(top, left) > limits.MAX_CUBE:
+        raise ConstraintError(f"padding before the first row and column is at most {limits.MAX_CUBE}")
     step = 0
     while True:
         rows, columns = min(top, limits.MAX_CONV_PAD), min(left, limits.MAX_CONV_PAD)
