@@ -11,10 +11,7 @@ from rocketnpu.compiler.place import Planned, PlannedMove, PlannedUpsample
 from rocketnpu.compiler.share import Share, channel_unit, input_rows, whole
 from rocketnpu.compiler.steps import Location
 from rocketnpu.hw.layouts import ATOM_BYTES
-from rocketnpu.hw.sizes import align
-
-INT32_BYTES = 4
-"""Of a channel that a piece of a larger sum writes."""
+from rocketnpu.hw.sizes import INT32_BYTES, align
 
 
 @dataclass(frozen=True)

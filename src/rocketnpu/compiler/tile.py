@@ -26,7 +26,7 @@ from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, Window
 from rocketnpu.hw import cbuf, cost, limits
 from rocketnpu.hw.cost import TaskCost, chain_cost
-from rocketnpu.hw.sizes import align
+from rocketnpu.hw.sizes import INT32_BYTES, align
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def tile_cost(conv: Convolution, part: Tile) -> TaskCost:
     height, width = window.y1 - window.y0, window.x1 - window.x0
     pixels = (part.input_y1 - part.input_y0) * (part.input_x1 - part.input_x0)
     pixel_bytes = conv.input_channels if conv.image_input else stored_input_channels(conv, channels)
-    element_bytes = 1 if conv.fraction_bits is None else 4
+    element_bytes = 1 if conv.fraction_bits is None else INT32_BYTES
     written = height * width * align(channels * element_bytes, ATOM_CHANNELS)
     read = pixels * pixel_bytes + cost.OPERAND_BYTES_PER_CHANNEL * channels
     if not part.keeps_weights:

@@ -18,9 +18,7 @@ import numpy as np
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx_model import MIN_OPSET, QUANTIZING, opset, read_model
-
-FATAL_ONLY = 4
-"""Severity from which ONNX Runtime writes to stderr; errors arrive as exceptions."""
+from rocketnpu.frontends.onnx_runtime import FATAL_ONLY
 
 
 def repair(data: bytes, name: str) -> bytes:
