@@ -46,3 +46,10 @@ def test_tables_shorten_names_and_say_what_happens_in_place(capsys: pytest.Captu
     out = capsys.readouterr().out
     assert " ...rd;fourth;fifth;sixth;seventh " in out, out
     assert "in place" in out, out
+
+
+def test_a_float_model_is_sent_to_the_quantizer() -> None:
+    model = ModelBuilder()
+    y = model.softmax(model.input((1, 4), dtype="float32"))
+    line = placement(rn.compile(model.build(y)), "emulator")
+    assert line.endswith("(a float model has to be quantized for the NPU: see `rocketnpu quantize`)")

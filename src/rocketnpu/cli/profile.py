@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, add_model, check_output
 from rocketnpu.cli.compiler import add_compile_options, compile_options
+from rocketnpu.cli.steps import float_hint
 from rocketnpu.cli.terminal import LONGEST_NAME, Section, html_page, print_json, print_line, print_table
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
@@ -52,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(dict(to_json(found)))
     elif not found.totals:
-        print_line(f"{found.name}: nothing runs on the NPU")
+        print_line(f"{found.name}: nothing runs on the NPU{float_hint(program)}")
     else:
         for title, columns, rows in _sections(found):
             print_table(columns, rows, title=title)

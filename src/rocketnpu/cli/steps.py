@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rocketnpu.cli.terminal import LONGEST_NAME, print_table
+from rocketnpu.cli.terminal import LONGEST_NAME, print_line, print_table
 from rocketnpu.inspect.names import shorten
 from rocketnpu.program.model import OperatorEntry, Program, Step
 
@@ -44,6 +44,8 @@ def print_steps(program: Program, cores: int) -> None:
         for step in program.steps
     ]
     print_table(("place", "step", "operators", "tasks>", "why on the CPU"), rows)
+    if hint := float_hint(program):
+        print_line(f"{program.name}{hint}")
 
 
 def placement(program: Program, device: str) -> str:
@@ -56,7 +58,17 @@ def placement(program: Program, device: str) -> str:
         return line
     reasons = _reasons(program, program.steps)
     shown = "; ".join([*reasons[:MOST_REASONS], *(["..."] if len(reasons) > MOST_REASONS else [])])
-    return f"{line}, {places['cpu']} on the CPU" + (f": {shown}" if shown else "")
+    return f"{line}, {places['cpu']} on the CPU" + (f": {shown}" if shown else "") + float_hint(program)
+
+
+def float_hint(program: Program) -> str:
+    """What to do about a program that stays on the CPU because its model is a float one; else nothing."""
+    entries = [entry for entry in program.tensors if entry.name in program.inputs]
+    if any(step.place == "npu" for step in program.steps) or not entries:
+        return ""
+    if any(entry.dtype != "float32" for entry in entries):
+        return ""
+    return " (a float model has to be quantized for the NPU: see `rocketnpu quantize`)"
 
 
 def _tasks(step: Step, cores: int) -> object:
