@@ -163,3 +163,12 @@ def test_what_cannot_be_quantized_is_refused_with_one_line():
 def test_numbers_that_are_none_are_found_in_calibration():
     with pytest.raises(ModelError, match="tensor x has NaN or infinity for calibration input 1"):
         rn.quantize(between_convolutions("Relu"), [inputs(1)[0], np.full(SHAPE, np.nan)])
+
+
+def test_constants_that_onnx_runtime_dies_of_are_one_line() -> None:
+    model = OnnxBuilder(opset=17)
+    smallest, divisor = (model.constant(np.array([value], np.int32)) for value in (-(1 << 31), -1))
+    real = model.node("Cast", model.node("Mod", smallest, divisor), to=TensorProto.FLOAT)
+    data = model.build(model.node("Add", model.input(SHAPE, name="x"), real), dtype=np.float32)
+    with pytest.raises(ModelError, match=r"ONNX Runtime crashes on the model's operators Mod, Cast, Add .*SIGFPE"):
+        repair(data, "the model")

@@ -10,15 +10,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rocketnpu.confined import Guarded
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx_model import MIN_OPSET, QUANTIZING, opset, read_model
 from rocketnpu.frontends.onnx_runtime import FATAL_ONLY
+from rocketnpu.ort.vouch import is_vouched_for, operators_of
 
 
 def repair(data: bytes, name: str) -> bytes:
@@ -43,6 +46,27 @@ def repair(data: bytes, name: str) -> bytes:
     return model.SerializeToString()
 
 
+class Optimizer:
+    """ONNX Runtime's basic optimizations of one file after the other."""
+
+    def run(self, values: Sequence[bytes]) -> list[bytes]:
+        """The files, optimized; ModelError with ONNX Runtime's reason when it refuses one."""
+        with refusal_is_model_error("ONNX Runtime can't prepare the model for quantization"):
+            return [_optimized_file(value) for value in values]
+
+
+def _optimized_file(data: bytes) -> bytes:
+    runtime = library("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = FATAL_ONLY
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        options.optimized_model_filepath = str(path)
+        runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return path.read_bytes()
+
+
 def _widen_halves(model: Any) -> None:
     """Rule 3. Casts that change nothing any more go with rule 4."""
     onnx, numpy_helper = library("onnx"), library("onnx.numpy_helper")
@@ -63,14 +87,12 @@ def _widen_halves(model: Any) -> None:
 
 
 def _optimized(model: Any) -> Any:
-    """Rule 4, with the shapes of all tensors inferred."""
-    onnx, runtime = library("onnx"), library("onnxruntime")
-    options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = FATAL_ONLY
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
-        runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        optimized = onnx.shape_inference.infer_shapes(onnx.load_model(options.optimized_model_filepath))
+    """Rule 4, with the shapes of all tensors inferred. ONNX Runtime computes what depends on constants alone, so that
+    it may die of it."""
+    onnx = library("onnx")
+    operators = operators_of(model)
+    crash = f"ONNX Runtime crashes on the model's operators {', '.join(dict.fromkeys(operators))}"
+    (data,) = Guarded(Optimizer, safe=is_vouched_for(operators), crash=crash).run([model.SerializeToString()])
+    optimized = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data))
     library("onnxruntime.quantization.quant_utils").add_pre_process_metadata(optimized)  # else it asks for all this
     return optimized
