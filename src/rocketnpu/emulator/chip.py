@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +24,7 @@ from rocketnpu.emulator.pc import (
 )
 from rocketnpu.emulator.ppu import PoolTask
 from rocketnpu.emulator.state import RegisterWords, TaskState
+from rocketnpu.emulator.task_cache import TaskCache
 from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError, DeviceTimeout
 from rocketnpu.hw import regcmd, rules
@@ -34,7 +34,6 @@ from rocketnpu.hw.registers import CNA, CORE, DPU, PC, PPU, Block
 ALL_INTERRUPTS = sum(field.mask for field in PC.INTERRUPT_MASK.fields if not field.is_reserved)
 KICK_POINTER = CORE.S_POINTER.encode(POINTER_PP_MODE=1, EXECUTER_PP_EN=1, POINTER_PP_EN=1)
 """What both kernel drivers write to S_POINTER of CNA and CORE before a kick (hardware/regcmd.md)."""
-_TASK_CACHE_ENTRIES = 4096
 
 MODELLED_RULES = frozenset({"depthwise_pads_alike", "data_entries_follow_the_row"})
 """Rules that a task may break here.
@@ -65,7 +64,7 @@ class RunResult:
 class Core:
     """One core: its register groups, its program controller and the tasks it has decoded."""
 
-    def __init__(self, number: int, memory: Memory, workspace: Workspace, decoded: OrderedDict[object, Task]) -> None:
+    def __init__(self, number: int, memory: Memory, workspace: Workspace, decoded: TaskCache) -> None:
         self.number = number
         self.fetcher = CommandFetcher(memory)
         self._machine = Machine(memory, workspace)
@@ -102,19 +101,18 @@ class Core:
                 self.groups[operation.block].write(operation)
         started = {block: self.groups[block].start() for block in regcmd.enabled_blocks(commands.mask)}
         words = {block: group for block, (_, group) in started.items()}
-        self._task(commands, words).run(self._machine)
+        self._run(commands, words)
         if CNA not in words:
             self.forget_buffer()  # what it holds is only known to stay until the next task
         return sum(1 << _interrupt_bit(block) + group for block, (group, _) in started.items() if block in (DPU, PPU))
 
-    def _task(self, commands: CommandList, words: dict[Block, RegisterWords]) -> Task:
+    def _run(self, commands: CommandList, words: dict[Block, RegisterWords]) -> None:
         key = (commands, b"".join(group.tobytes() for group in words.values()))
-        task = self._decoded.get(key)
-        if task is None:
-            task = self._decoded[key] = _decode(commands, TaskState(words))
-            if len(self._decoded) > _TASK_CACHE_ENTRIES:
-                self._decoded.popitem(last=False)
-        return task
+        task = self._decoded.find(key) or _decode(commands, TaskState(words))
+        try:
+            task.run(self._machine)
+        finally:
+            self._decoded.keep(key, task)
 
 
 class Chain:
@@ -154,7 +152,7 @@ class Emulator:
         self._mappings = Mappings()
         memory = Memory(self.memory, self._mappings)
         workspace = Workspace()
-        decoded: OrderedDict[object, Task] = OrderedDict()
+        decoded = TaskCache()
         self._cores = [Core(number, memory, workspace, decoded) for number in range(CORES)]
 
     def map(self, address: int, offset: int, size_bytes: int, *, writable: bool = True) -> None:

@@ -60,6 +60,11 @@ class _Prepared:
         self._pipelines: dict[tuple[int, int], Pipeline | FloatPipeline] = {}
         self._brackets: dict[tuple[int, int], Bracket | None] = {}
 
+    @property
+    def kept_bytes(self) -> int:
+        """See Task."""
+        return self._accumulator.kept_bytes + sum(part.nbytes for part in self._raw if part is not None)
+
     def matches(self, raw: list[Bytes | None], lut: LutMemory) -> bool:
         """Whether memory still holds the same bytes."""
         return (self._lut_version is None or (self._lut is lut and self._lut_version == lut.version)) and all(
@@ -117,6 +122,11 @@ class ConvolutionTask:
         self._check_scratch()
         self._features = FeatureReader(self.convolution)
         self._prepared: _Prepared | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """See Task."""
+        return 0 if self._prepared is None else self._prepared.kept_bytes
 
     def run(self, machine: Machine) -> None:
         """See Task."""

@@ -29,6 +29,11 @@ class Accumulator(Protocol):
 
     bound: int
 
+    @property
+    def kept_bytes(self) -> int:
+        """About what it keeps in memory between runs."""
+        ...
+
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """Accumulators [rows*width, channels], float32 or float64, which the caller may overwrite.
 
@@ -55,6 +60,12 @@ class Int8Accumulator:
     def takes_brackets(self) -> bool:
         """Whether all products are summed at once, so that `run_bracket` may be called."""
         return len(self._parts) == 1
+
+    @property
+    def kept_bytes(self) -> int:
+        """See Accumulator."""
+        ready = sum(convolution.kept_bytes for convolutions in self._ready.values() for convolution in convolutions)
+        return ready + sum(part.weights.nbytes for part in self._parts)
 
     def only_fills(self, tile: Tile) -> bool:
         """Whether the channels only fill a depthwise convolution's last group: no input, no weights, all sums 0."""

@@ -31,6 +31,7 @@ class DirectFp16:
         """`weights` [channels, kh, kw, lanes] float16; channels past the kernels are zero."""
         self._convolution, self._reader = convolution, reader
         self._weights = weights.astype(np.float64)
+        self.kept_bytes = self._weights.nbytes
 
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""
@@ -57,6 +58,7 @@ class DepthwiseFp16:
         """`weights` [kh, kw, channels] float16."""
         self._convolution, self._reader = convolution, reader
         self._weights = weights.astype(np.float64)
+        self.kept_bytes = self._weights.nbytes
 
     def run(self, data: Bytes, tile: Tile, workspace: Workspace) -> Array:
         """See Accumulator."""

@@ -39,6 +39,9 @@ def decode_flying(state: TaskState) -> FlyingTask | UpsampleTask:
 class FlyingTask:
     """All DPU stages on a cube of integers."""
 
+    kept_bytes = PAIRS
+    """At most: its table."""
+
     def __init__(self, state: TaskState, reader: Reader, source: Planes) -> None:
         self._state, self._reader, self._source = state, reader, source
         self._output = decode_output(state)
@@ -128,6 +131,8 @@ class UpsampleTask:
     Every atom is repeated along x; the two planes of the only pass are rows 2y and 2y+1 of one output plane. Only this
     bundle of registers is known, and in it bytes pass unchanged.
     """
+
+    kept_bytes = 0
 
     def __init__(self, state: TaskState, reader: Reader, source: Planes) -> None:
         self._source = source

@@ -15,6 +15,7 @@ ones as fast, with int8 weights four times; and the bracket four times faster th
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -70,6 +71,9 @@ class FloatConvolution:
     def _build(self, geometry: Geometry, weights: NDArray[np.float32], bracket: Bracket | None, *, int8: bool) -> None:
         file = _file(geometry, weights, bracket, int8=int8)
         self._interpreter: Any = build_interpreter(file, "fast", threads=_THREADS)
+        output = weights.shape[3 if geometry.depthwise else 0] * math.prod(geometry.output_size(weights.shape[1:3]))
+        # The file and the library's copy of its weights; the window, also as floats; sums, and a bracket's ends.
+        self.kept_bytes = 2 * len(file) + 5 * math.prod(geometry.window_shape) + (4 if bracket is None else 10) * output
         self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 

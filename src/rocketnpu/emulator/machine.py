@@ -33,6 +33,11 @@ class Machine:
 class Task(Protocol):
     """A decoded task; it may be run many times, on any core."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """About what it keeps in memory between runs."""
+        ...
+
     def run(self, machine: Machine) -> None:
         """Do all of the task's work; raises DeviceError for accesses outside the mapped memory."""
         ...

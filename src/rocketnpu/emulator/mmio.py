@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
 
 from rocketnpu.emulator.chip import KICK_POINTER, Chain, Core
 from rocketnpu.emulator.iommu import Bank, BusFault, Iommu, PhysicalMemory, TranslationFault
-from rocketnpu.emulator.machine import Task
 from rocketnpu.emulator.memory import Bytes, Memory
 from rocketnpu.emulator.pc import GROUPED_BLOCKS, RegisterWrites
 from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET
+from rocketnpu.emulator.task_cache import TaskCache
 from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError, DeviceTimeout, Error
 from rocketnpu.hw.codes import HARDWARE_VERSION
@@ -54,7 +53,7 @@ class _Execution:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.workspace = Workspace()
-        self.decoded: OrderedDict[object, Task] = OrderedDict()
+        self.decoded = TaskCache()
 
 
 class NpuCore:

@@ -39,6 +39,8 @@ class Side:
 class PoolTask:
     """Max, min or average pooling of a cube."""
 
+    kept_bytes = 0
+
     def __init__(self, state: TaskState) -> None:
         """Raises DeviceError for states whose effect is not known."""
         mode = PPU.OPERATION_MODE_CFG

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 _TILE_ELEMENTS = 1 << 21
-"""Accumulators of one tile: what the library keeps for each stays within tens of megabytes."""
+"""Accumulators of one tile: what the library keeps for one task stays within tens of megabytes (task_cache.py)."""
 
 
 @dataclass(frozen=True)
