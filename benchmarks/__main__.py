@@ -75,7 +75,7 @@ def _speed(model: Path, picture: NDArray[np.uint8], runs: int) -> Iterator[Figur
         )
     yield Figure("emulated inference, warm", 1000 * emulator, "ms")
     yield Figure("LiteRT inference, 1 thread", 1000 * litert, "ms")
-    yield Figure("emulator / LiteRT", emulator / litert, "times", 3.0)
+    yield Figure("emulator / LiteRT", emulator / litert, "times", 2.0)
 
 
 def _compilation(model: Path) -> Iterator[Figure]:
