@@ -22,6 +22,12 @@ class Activation(StrEnum):
     SIGN_BIT = "SIGN_BIT"
 
 
+BYTE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
+"""Types of quantized data that the NPU takes."""
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Arithmetic with a smaller float32 scale loses its meaning. LiteRT ends the process when a subnormal one makes a
+multiplier overflow."""
+
 Pads: TypeAlias = tuple[int, int, int, int]
 """Rows and columns of padding: top, left, bottom, right."""
 

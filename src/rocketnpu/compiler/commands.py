@@ -27,8 +27,6 @@ PPU_INTERRUPTS = PC.INTERRUPT_MASK.encode(PPU_0=1, PPU_1=1)
 """PPU group 0 and 1: what pools complete with (hardware/regcmd.md, What completes a task)."""
 ADDRESS_PLACEHOLDER = 16
 """Any non-zero aligned address makes the trailer's address word; relocation replaces its value."""
-LIST_ALIGNMENT_WORDS = 8
-"""Lists start on 64 bytes, as the vendor's do."""
 
 _OWNED_BY_CPU = frozenset(
     {
@@ -115,7 +113,7 @@ class CommandSegment:
             self._link_last_to(first, len(body))
         self._words += body
         self._words += regcmd.trailer(0, 0, regcmd.enable_mask(registers.blocks))
-        self._words += [regcmd.EMPTY] * (-len(self._words) % LIST_ALIGNMENT_WORDS)
+        self._words += [regcmd.EMPTY] * (-len(self._words) % regcmd.LIST_ALIGNMENT_WORDS)
         self.relocations += [Relocation(first + word, to.segment, to.offset_bytes) for word, to in addresses]
         interrupts = PPU_INTERRUPTS if PPU in registers.blocks else DPU_INTERRUPTS
         self.tasks.append(Task(registers.name, first, len(body), regcmd.enable_mask(registers.blocks), interrupts))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rocketnpu.compiler.constraints_tensors import BYTE_TYPES, data_tensors, has_equal_grid, operands
+from rocketnpu.compiler.constraints_tensors import data_tensors, has_equal_grid, operands
 from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.ir import (
+    BYTE_TYPES,
     Activation,
     ConvOptions,
     ElementwiseOptions,

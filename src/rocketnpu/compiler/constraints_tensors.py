@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from rocketnpu.compiler.lowered import cube_shape
 from rocketnpu.hw import limits
-from rocketnpu.ir import Graph, Operator, Tensor
+from rocketnpu.ir import BYTE_TYPES, Graph, Operator, Tensor
 
 
 class ConstraintError(Exception):
@@ -20,9 +18,6 @@ class ConstraintError(Exception):
 
 ELEMENTWISE = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
 """Operators on two tensors, element by element."""
-
-
-BYTE_TYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 
 
 @dataclass(frozen=True)

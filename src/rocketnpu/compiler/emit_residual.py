@@ -18,8 +18,6 @@ from rocketnpu.hw.registers import DPU, DPU_RDMA
 
 MULTIPLY_FIRST = 0
 """EW_CVT_TYPE: the offset is added after the multiplication."""
-COMBINE_RESIDUAL = 5
-"""COMB_USE of a convolution with an element-wise operand."""
 
 
 def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues, tile: Tile, operand: Address) -> None:
@@ -43,6 +41,6 @@ def set_residual(task: TaskRegisters, conv: Convolution, values: ResidualValues,
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, even + pitch * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch)
-    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, COMB_USE=COMBINE_RESIDUAL)
+    task.set(DPU_RDMA.RDMA_FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, COMB_USE=codes.COMBINE_RESIDUAL)
     task.set(DPU_RDMA.RDMA_SURF_NOTCH, SURF_NOTCH_ADDR=2 * pitch - rows * width)
     task.set(DPU_RDMA.RDMA_EW_SURF_NOTCH, EW_SURF_NOTCH=2 * pitch - rows * width)

@@ -32,8 +32,6 @@ from rocketnpu.hw.limits import CORES, MAX_TASKS_PER_KICK
 from rocketnpu.hw.registers import CNA, CORE, DPU, PC, PPU, Block
 
 ALL_INTERRUPTS = sum(field.mask for field in PC.INTERRUPT_MASK.fields if not field.is_reserved)
-KICK_POINTER = CORE.S_POINTER.encode(POINTER_PP_MODE=1, EXECUTER_PP_EN=1, POINTER_PP_EN=1)
-"""What both kernel drivers write to S_POINTER of CNA and CORE before a kick (hardware/regcmd.md)."""
 
 MODELLED_RULES = frozenset({"depthwise_pads_alike", "data_entries_follow_the_row"})
 """Rules that a task may break here.
@@ -74,7 +72,7 @@ class Core:
     def kick(self, address: int, count: int, amount: int) -> Chain:
         """Start a chain as a driver does."""
         for block in (CNA, CORE):
-            self.groups[block].write_pointer(KICK_POINTER)
+            self.groups[block].write_pointer(regcmd.KICK_POINTER)
         self.forget_buffer()
         return self.chain(address, count, amount)
 

@@ -10,7 +10,7 @@ from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import ATOM, Bytes, Memory, Region, linear
 from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
-from rocketnpu.hw.codes import FP16, INT8, INT16, INT32, PER_PIXEL, USE_ALL, USE_ALU
+from rocketnpu.hw.codes import COMBINE_RESIDUAL, FP16, INT8, INT16, INT32, PER_PIXEL, USE_ALL, USE_ALU
 from rocketnpu.hw.layouts import (
     ATOM_BYTES,
     ChannelOperands,
@@ -23,8 +23,6 @@ from rocketnpu.hw.registers import DPU_RDMA, Register
 
 MRDMA, BRDMA, NRDMA, ERDMA = "DPU_RDMA main read", "DPU_RDMA BS read", "DPU_RDMA BN read", "DPU_RDMA EW read"
 
-COMBINE_RESIDUAL = 5
-"""COMB_USE of a convolution with a residual operand: MRDMA reads the even planes, ERDMA the odd ones."""
 _WIDTH_CODES = {1: 1, 2: 2, 3: 4}
 """ERDMA_DATA_SIZE: bytes of an element."""
 

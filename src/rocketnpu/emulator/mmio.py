@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rocketnpu.emulator.chip import KICK_POINTER, Chain, Core
+from rocketnpu.emulator.chip import Chain, Core
 from rocketnpu.emulator.iommu import Bank, BusFault, Iommu, PhysicalMemory, TranslationFault
 from rocketnpu.emulator.memory import Bytes, Memory
 from rocketnpu.emulator.pc import GROUPED_BLOCKS, RegisterWrites
@@ -21,6 +21,7 @@ from rocketnpu.emulator.state import FIRST_GROUPED_OFFSET, S_POINTER_OFFSET
 from rocketnpu.emulator.task_cache import TaskCache
 from rocketnpu.emulator.workspace import Workspace
 from rocketnpu.errors import DeviceError, DeviceTimeout, Error
+from rocketnpu.hw import regcmd
 from rocketnpu.hw.codes import HARDWARE_VERSION
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.registers import CNA, CORE, DDMA, DPU, GLOBAL, PC, SDMA, Register, register_at
@@ -260,7 +261,7 @@ class NpuCore:
 
     def _obstacle(self) -> DeviceError | None:
         """What keeps any job from running, whatever its list says."""
-        expected = KICK_POINTER | self.number << _CORE_NUMBER_SHIFT
+        expected = regcmd.KICK_POINTER | self.number << _CORE_NUMBER_SHIFT
         for register in (CNA.S_POINTER, CORE.S_POINTER):
             value = self._pointers.get(register)
             if value != expected:

@@ -18,11 +18,10 @@ from rocketnpu.frontends.onnx_families import ELEMENT_BY_ELEMENT
 from rocketnpu.frontends.onnx_library import library
 from rocketnpu.frontends.onnx_net import Net, Node
 from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.ir import BYTE_TYPES
 
 MOST_NODES = 64
 """No function that exporters take apart has as many nodes."""
-
-BYTE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
 
 
 @dataclass(frozen=True, eq=False)

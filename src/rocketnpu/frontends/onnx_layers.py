@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_call import Call, Translation, as_it_is
-from rocketnpu.frontends.onnx_net import SMALLEST_SCALE
 from rocketnpu.frontends.onnx_window import UNUSUAL_WINDOW, pair, window_of
 from rocketnpu.ir import (
+    SMALLEST_SCALE,
     ConvOptions,
     FullyConnectedOptions,
     Padding,

@@ -13,10 +13,7 @@ from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx_library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx_model import opset
 from rocketnpu.frontends.tflite_geometry import check_shape
-from rocketnpu.ir import Quantization
-
-SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-"""Below this, arithmetic with float32 scales loses its meaning."""
+from rocketnpu.ir import SMALLEST_SCALE, Quantization
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -15,7 +15,7 @@ from rocketnpu.frontends.flatbuffer import Reader, enum_names, malformed_is_mode
 from rocketnpu.frontends.tflite_geometry import check_shape, settle_shapes
 from rocketnpu.frontends.tflite_opaque import data_dependent_shape, opaque_kind
 from rocketnpu.frontends.tflite_options import read_options
-from rocketnpu.ir import Graph, Operator, Quantization, Tensor
+from rocketnpu.ir import SMALLEST_SCALE, Graph, Operator, Quantization, Tensor
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "FLOAT32": np.dtype("<f4"),
@@ -34,9 +34,6 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
     "COMPLEX128": np.dtype("<c16"),
 }
 """Tensor types that numpy can hold. The others (strings, packed 4-bit ...) make the graph opaque, with dtype object."""
-
-SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-"""Positive for float32 arithmetic. LiteRT ends the process when a subnormal scale makes a multiplier overflow."""
 
 _TYPE_NAMES = enum_names("TensorType")
 _KIND_NAMES = enum_names("BuiltinOperator")

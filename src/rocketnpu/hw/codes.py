@@ -45,5 +45,7 @@ ALU_MAX, ALU_MIN, ALU_ADD, ALU_MINUS = 0, 1, 2, 4
 """ALU algorithms of BS, BN and EW; BS and BN know the last two (hardware/registers.md)."""
 OUTPUT_TO_MEMORY = 2
 """OUTPUT_MODE: not to the PPU, which no known program feeds."""
+COMBINE_RESIDUAL = 5
+"""COMB_USE of a convolution with a residual operand: MRDMA reads the even planes, ERDMA the odd ones."""
 BURST_16 = 15
 """Burst length fields hold bursts - 1; every known program uses 16."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.errors import CompileError
-from rocketnpu.hw.registers import BLOCKS, PC, Block, Register
+from rocketnpu.hw.registers import BLOCKS, CORE, PC, Block, Register
 
 Words: TypeAlias = NDArray[np.uint64]
 """Command words, shape (n,)."""
@@ -38,6 +38,12 @@ DPU_MASK = 0x18
 
 POOL_MASK = 0x60
 """Enable mask of a pool: PPU, PPU_RDMA."""
+
+LIST_ALIGNMENT_WORDS = 8
+"""Lists start on 64-byte boundaries, as the vendor's do."""
+
+KICK_POINTER = CORE.S_POINTER.encode(POINTER_PP_MODE=1, EXECUTER_PP_EN=1, POINTER_PP_EN=1)
+"""What both kernel drivers write to S_POINTER of CNA and CORE before a kick; to it they add the core's number."""
 
 
 @dataclass(frozen=True)

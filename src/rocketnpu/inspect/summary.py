@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from rocketnpu.errors import ModelError
 from rocketnpu.hw.codes import ARGB_BASE, DEPTHWISE
-from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, PPU, Register
+from rocketnpu.hw.registers import CNA, CORE, DESTINATIONS, DPU, DPU_RDMA, PPU, Register
 from rocketnpu.hw.rules import RegisterTask
 from rocketnpu.inspect.extents import Access, accesses, element_is_read
 from rocketnpu.inspect.names import Names
 from rocketnpu.inspect.view import Place, TaskView
 
-DESTINATIONS = (DPU.DST_BASE_ADDR, PPU.DST_BASE_ADDR)
 POOL_METHODS = {0: "average", 1: "max", 2: "min"}
 """POOLING_METHOD (hardware/ppu.md)."""
 ALGORITHMS = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from rocketnpu.errors import ModelError
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import CNA, DPU, DPU_RDMA, PC, PPU, PPU_RDMA, register_of
+from rocketnpu.hw.registers import CNA, DESTINATIONS, DPU_RDMA, PC, PPU_RDMA, register_of
 from rocketnpu.program.model import (
     COMMANDS,
     RKNPU,
@@ -36,7 +36,6 @@ from rocketnpu.rknn.places import ALIGNMENT_BYTES, Place, align, place_tensors, 
 INPUT, OUTPUT, RESHAPE = "InputOperator", "OutputOperator", "Reshape"
 """Node kinds without tasks."""
 
-DESTINATIONS = (DPU.DST_BASE_ADDR, PPU.DST_BASE_ADDR)
 SOURCES = (
     CNA.FEATURE_DATA_ADDR,
     CNA.DCOMP_ADDR0,

@@ -18,10 +18,6 @@ from rocketnpu.hw import regcmd
 from rocketnpu.hw.registers import DPU, PC, Block, Register, block_of_target, register_of
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Relocation, Segment, Task
 
-LIST_ALIGNMENT_WORDS = 8
-"""Lists start on 64-byte boundaries, as the vendor's do."""
-
-
 LUT_ACCESS = (DPU.LUT_ACCESS_CFG, DPU.LUT_ACCESS_DATA)
 """Writing these moves table entries: an inherited value must not be written again, so 0 is, as in full vendor lists
 (hardware/dpu.md, LUT)."""
@@ -82,7 +78,7 @@ class _Output:
             replace(write.relocation, word=start + index) for index, write in enumerate(body) if write.relocation
         ]
         self.words += regcmd.trailer(0, 0, task.enable_mask, cores=multi_core_count + 1)
-        self.words += [regcmd.EMPTY] * (-len(self.words) % LIST_ALIGNMENT_WORDS)
+        self.words += [regcmd.EMPTY] * (-len(self.words) % regcmd.LIST_ALIGNMENT_WORDS)
         self.tasks.append(replace(task, first_word=start, body_entries=len(body)))
         self._multi_core_counts.append(multi_core_count)
         return len(self.tasks) - 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import CompileError, DeviceError
 from rocketnpu.hw import regcmd
-from rocketnpu.hw.registers import DPU, PPU
+from rocketnpu.hw.registers import DESTINATIONS
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment
 from rocketnpu.program.schedule import kicks
 from rocketnpu.runtime.device import Buffer, Device, Launch, Memory, Part
@@ -20,8 +20,7 @@ from rocketnpu.runtime.host import TensorPort
 VALUE_SHIFT = np.uint64(16)
 VALUE_MASK = np.uint64(0xFFFFFFFF << 16)
 
-DESTINATIONS = (DPU.DST_BASE_ADDR.offset, PPU.DST_BASE_ADDR.offset)
-"""Registers that hold the address of what a task writes."""
+_DESTINATION_OFFSETS = tuple(register.offset for register in DESTINATIONS)
 
 
 class LoadedProgram:
@@ -114,7 +113,9 @@ def _constant_segments(program: Program) -> set[str]:
     filled = {segment.name: segment.data for segment in program.segments if segment.data is not None}
     words = np.frombuffer(filled.get(COMMANDS, b""), "<u8")
     written = {
-        item.segment for item in program.relocations if regcmd.decode(int(words[item.word])).offset in DESTINATIONS
+        item.segment
+        for item in program.relocations
+        if regcmd.decode(int(words[item.word])).offset in _DESTINATION_OFFSETS
     }
     return filled.keys() - written - {COMMANDS}
 

@@ -11,14 +11,13 @@ from collections.abc import Callable
 
 from rocketnpu.emulator.mmio import NpuHardware
 from rocketnpu.hw.limits import CORES
+from rocketnpu.hw.regcmd import KICK_POINTER
 from rocketnpu.hw.registers import CNA, CORE, PC, Register
 from rocketnpu.hw.registers import iommu as mmu
 from rocketnpu.hw.registers.iommu import BANK_OFFSETS, IOMMU
 from rocketnpu.virtual.memory import AddressSpace
 
 SLAVE_MODE = PC.BASE_ADDRESS.encode(PC_SEL=1)
-KICK_POINTER = CORE.S_POINTER.encode(POINTER_PP_MODE=1, EXECUTER_PP_EN=1, POINTER_PP_EN=1)
-"""S_POINTER of CNA and CORE before a kick; the core's number is added (hardware/regcmd.md)."""
 _CORE_NUMBER_SHIFT = 28
 ALL_INTERRUPTS = (1 << 17) - 1
 """What both drivers write to INTERRUPT_CLEAR to clear everything (hardware/regcmd.md, On interrupt)."""

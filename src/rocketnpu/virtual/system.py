@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from rocketnpu.uapi import drm
-from rocketnpu.uapi.request import NUMBER_BITS, SIZE_BITS, TYPE_BITS
+from rocketnpu.uapi.request import NUMBER_BITS, TYPE_BITS
 from rocketnpu.virtual.board import Board, Worker
 from rocketnpu.virtual.faults import ANY_CALL, KILL, MMAP, OPEN, REMOVE, FaultPlan, parse
 from rocketnpu.virtual.objects import Buffer, BufferTable, Call, DriverFile, UserMemory, failure
@@ -207,8 +207,3 @@ def _gem_close(file: DriverFile):
 
 def _number(request: int) -> int:
     return request & (1 << NUMBER_BITS) - 1
-
-
-def argument_size(request: int) -> int:
-    """Bytes of the struct that an ioctl's request code announces."""
-    return request >> NUMBER_BITS + TYPE_BITS & (1 << SIZE_BITS) - 1

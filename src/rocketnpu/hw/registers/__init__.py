@@ -19,6 +19,7 @@ __all__ = [
     "CNA",
     "CORE",
     "DDMA",
+    "DESTINATIONS",
     "DPU",
     "DPU_RDMA",
     "GLOBAL",
@@ -37,6 +38,8 @@ __all__ = [
 
 BLOCK_BYTES = 0x1000
 """Every block has 4 KiB of offsets (hardware/registers.md, Windows)."""
+DESTINATIONS = (DPU.DST_BASE_ADDR, PPU.DST_BASE_ADDR)
+"""Registers that hold the address of what a task writes."""
 BLOCKS = (PC, CNA, CORE, DPU, DPU_RDMA, PPU, PPU_RDMA, DDMA, SDMA, GLOBAL)
 """All blocks, by address."""
 
