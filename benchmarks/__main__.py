@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import rocketnpu as rn
 from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
 from benchmarks.models import MOBILENET, shared_folder
+from rocketnpu.cpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
 from rocketnpu.frontends import load_model
-from rocketnpu.litert.interpreter import Kernels, build_interpreter, run_interpreter
 
 IMPORTS = "import numpy, rocketnpu"
 INFERENCE = """

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.hostile`: damaged operators, until time is up; which of them LiteRT and ONNX Runtime die of.
+"""`python -m benchmarks.hostile`: damaged operators until time is up, and which of them crash LiteRT and ONNX Runtime.
 
-What `litert/vouch.py` and `ort/vouch.py` list comes of this. Each damaged model runs in a fork of its own. Exit code 1
-if one died that was vouched for. TFLite operators are those of the shared models; ONNX's are drawn from their schemas.
+`cpu/litert/allowlist.py` and `cpu/onnxruntime/allowlist.py` list what survived. Each damaged model runs in a fork of
+its own. Exit code 1 if an operator of an allow-list crashed. TFLite operators are those of the shared models;
+ONNX's are drawn from their schemas.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.models import shared_folder
+from rocketnpu.cpu.litert import extract_piece
+from rocketnpu.cpu.litert.allowlist import is_allowed as litert_allows
+from rocketnpu.cpu.litert.engine import Engine
+from rocketnpu.cpu.onnxruntime.allowlist import is_allowed as ort_allows
 from rocketnpu.errors import Error
 from rocketnpu.frontends import load_model
-from rocketnpu.frontends.flatbuffer import IDENTIFIER, schema
-from rocketnpu.frontends.onnx_model import MAX_OPSET
-from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.frontends.onnx.model import MAX_OPSET
+from rocketnpu.frontends.onnx.session import build_session, run_session
+from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER, schema
 from rocketnpu.ir import Graph, Tensor
-from rocketnpu.litert import extract_piece
-from rocketnpu.litert.engine import Engine
-from rocketnpu.litert.vouch import is_vouched_for as litert_vouches
-from rocketnpu.ort.vouch import is_vouched_for as ort_vouches
 
 SECONDS_A_RUN = 10
 Run = Callable[[], None]
@@ -56,14 +57,14 @@ def main() -> int:
     guilty = 0
     for runtime, cases in (("LiteRT", _tflite_cases(chance)), ("ONNX Runtime", _onnx_cases(chance))):
         ended, deaths, runs = time.monotonic() + arguments.seconds, Counter[str](), 0
-        for kind, vouched, run in cases:
+        for kind, allowed, run in cases:
             if time.monotonic() > ended:
                 break
             runs += 1
             died = _death(run)
             if died:
-                deaths[f"{kind} of {died}{', vouched for' * vouched}"] += 1
-                guilty += vouched
+                deaths[f"{kind} of {died}{', on the allow-list' * allowed}"] += 1
+                guilty += allowed
         print(f"{runtime}: {runs} runs, {deaths.total()} deaths")
         for what, count in deaths.most_common():
             print(f"  {count:4d}  {what}")
@@ -98,8 +99,8 @@ def _tflite_cases(chance: random.Random) -> Iterator[tuple[str, bool, Run]]:
         except (Error, TypeError):  # a number too large for its field, or a file that is refused at once
             continue
         if graph.opaque is None:
-            vouched = litert_vouches(graph)
-            yield graph.operators[0].kind, vouched, lambda graph=graph: _run_tflite(graph)
+            allowed = litert_allows(graph)
+            yield graph.operators[0].kind, allowed, lambda graph=graph: _run_tflite(graph)
 
 
 def _tflite_operators() -> Iterator[tuple[tuple[str, ...], bytes]]:
@@ -164,7 +165,7 @@ def _onnx_cases(chance: random.Random) -> Iterator[tuple[str, bool, Run]]:
             found = load_model(model.SerializeToString()).model
         except (Error, TypeError, ValueError, onnx.defs.SchemaError):
             continue
-        yield kind, ort_vouches([kind]), lambda found=found, values=values: _run_onnx(found, values)
+        yield kind, ort_allows([kind]), lambda found=found, values=values: _run_onnx(found, values)
 
 
 def _onnx_model(found: Any, chance: random.Random) -> tuple[Any, dict[str, NDArray[Any]]]:

@@ -14,9 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.quantizer.report import Sqnr
-from rocketnpu.quantizer.tflite_model import SIGNATURE, TfliteModel
+from rocketnpu.quantizer.tflite.model import SIGNATURE, TfliteModel
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -21,9 +21,10 @@ from benchmarks.detector import SIZE, crops, network, picture
 from benchmarks.figures import Figure
 from benchmarks.models import shared_folder
 from benchmarks.published import Arrays, decibels, onnx_outputs, tflite_outputs
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.frontends import load_model
-from rocketnpu.quantizer.tflite_repair import repair
+from rocketnpu.quantizer.tflite.repair import repair
 from rocketnpu.verify import verify
 
 SHARE = 0.9

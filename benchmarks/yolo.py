@@ -24,7 +24,7 @@ from benchmarks.cycles import core_figures, level_figures
 from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
 from benchmarks.yolo_images import INPUT, smooth_images
 from rocketnpu.frontends import load_model
-from rocketnpu.frontends.onnx_runtime import build_session, run_session
+from rocketnpu.frontends.onnx.session import build_session, run_session
 from rocketnpu.hw.limits import CORES
 from rocketnpu.profile import profile
 from rocketnpu.verify import verify

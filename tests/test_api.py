@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.verify import verify
+from support.models import ModelBuilder
 
 
 def model() -> tuple[bytes, list[np.ndarray]]:

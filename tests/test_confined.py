@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rocketnpu.confined import ProcessDiedError
-from rocketnpu.confined.process import Confined
 from rocketnpu.errors import DeviceError, ModelError
+from rocketnpu.sandbox import ProcessDiedError
+from rocketnpu.sandbox.process import Confined
 
 
 class Worker:
@@ -116,8 +116,8 @@ def test_a_limit_of_memory_set_before_holds_in_the_child() -> None:
     script = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))\n"
-        "from rocketnpu.confined.process import Confined\n"
-        "from rocketnpu.litert.engine import Engine\n"
+        "from rocketnpu.sandbox.process import Confined\n"
+        "from rocketnpu.cpu.litert.engine import Engine\n"
         "try: Confined(Engine, b'', 'plain', 1, None).run([])\n"
         "except Exception as error: print(type(error).__name__)\n"
     )
@@ -135,8 +135,8 @@ def test_the_process_ends_with_the_object() -> None:
 
 def test_a_script_without_a_main_guard_can_start_one_and_it_ends_with_the_script() -> None:
     script = (
-        "from rocketnpu.confined.process import Confined\n"
-        "from rocketnpu.litert.engine import Engine\n"
+        "from rocketnpu.sandbox.process import Confined\n"
+        "from rocketnpu.cpu.litert.engine import Engine\n"
         "worker = Confined(Engine, b'', 'plain', 1, None)\n"
         "try: worker.run([])\n"
         "except Exception as error: print(type(error).__name__, worker._child._process.pid)\n"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, assert_close, assert_sound
+from rocketnpu.cpu.litert import Reference
 from rocketnpu.frontends import load_model
-from rocketnpu.litert import Reference
 from rocketnpu.program.model import Program
 from rocketnpu.runtime.device import Part, Timing
 from rocketnpu.runtime.emulated import EmulatedDevice
+from support.agreement import Agreement, agreement, assert_close, assert_sound
 
 MOBILENET = "mobilenet_v1_1.0_224_quant.tflite"
 CLASSIFIERS = (

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder
 from rocketnpu.cli import main
 from rocketnpu.hw import cost
 from rocketnpu.profile import profile
+from support.models import Grid, ModelBuilder
 
 MOBILENET = "models/mobilenet_v1_1.0_224_quant.tflite"
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.program.model import ANY, Program, Target

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.cli.command_line import COMMANDS
+from support.models import ModelBuilder
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys

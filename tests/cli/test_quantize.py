@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import rocketnpu as rn
-from models import ModelBuilder
-from onnx_models import small_network
 from rocketnpu.cli import main
+from support.models import ModelBuilder
+from support.onnx_models import small_network
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.cli.steps import placement, print_steps
 from rocketnpu.program.model import CpuStep, OperatorEntry, Program, Segment
+from support.models import ModelBuilder
 
 
 def program(*reasons: str, segments: tuple[Segment, ...] = (Segment("commands", 0, b""),)) -> Program:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from models import ModelBuilder, pack, schema
 from rocketnpu.compat.interpreter import InterpreterError
+from support.models import ModelBuilder, pack, schema
 
 litert: Any = importlib.import_module("ai_edge_litert.interpreter")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
 from rocketnpu.hw.registers import DPU
-from traffic import register_tasks
+from support.agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
+from support.traffic import register_tasks
 
 
 @pytest.mark.parametrize("channels", [1, 16, 17, 31, 64, 100])

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rocketnpu as rn
-from agreement import assert_sound
-from models import ModelBuilder
-from rocketnpu.compiler.allocate import Lifetime, allocate
+from rocketnpu.compiler.passes.allocate import Lifetime, allocate
+from support.agreement import assert_sound
+from support.models import ModelBuilder
 
 BUFFERS = st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 20), st.integers(0, 8)), max_size=40)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import Agreement, agreement, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 def concat_tasks(result: Agreement, name: str = "concatenation") -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rocketnpu.compiler.constraints import CONSTRAINTS, supported_operators
+from rocketnpu.compiler.constraints.table import CONSTRAINTS, supported_operators
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 
 
 def test_the_page_of_operators_is_made_from_the_rules() -> None:
-    """`python -m rocketnpu.compiler.constraints > docs/operators.md`."""
+    """`python -m rocketnpu.compiler.constraints.table > docs/operators.md`."""
     assert PAGE.read_text() == supported_operators()
 
 

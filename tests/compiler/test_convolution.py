@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import assert_mostly_equal, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import assert_mostly_equal, run_on_npu
+from support.models import Grid, ModelBuilder
 
 KINDS = ("uint8", "int8", "int8 per channel")
 """LiteRT knows per-channel weights for int8 only."""

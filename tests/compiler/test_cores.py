@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder
 from rocketnpu.inspect import lint, view
 from rocketnpu.inspect.memory import program_memory
 from rocketnpu.inspect.spans import size_bytes
@@ -16,6 +15,7 @@ from rocketnpu.profile import profile
 from rocketnpu.program.container import decode_program, encode_program
 from rocketnpu.program.model import NpuStep
 from rocketnpu.program.schedule import kicks
+from support.models import Grid, ModelBuilder
 
 GRID = Grid(0.03, 5)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import assert_mostly_equal, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import assert_mostly_equal, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 @pytest.mark.parametrize("channels", [1, 2, 15, 16, 17, 32, 33, 63, 64, 65, 96, 100, 130])

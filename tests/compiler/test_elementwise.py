@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder, random_values
+from support.agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder, random_values
 
 SHAPE = (1, 9, 10, 24)
 

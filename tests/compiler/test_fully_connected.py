@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
-from rocketnpu.litert import Reference
+from rocketnpu.cpu.litert import Reference
+from support.agreement import reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 @pytest.mark.parametrize(("inputs", "units"), [(1, 1), (3, 2), (16, 31), (100, 33), (512, 10), (1280, 1001)])

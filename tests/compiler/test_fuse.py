@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, assert_sound, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import Agreement, agreement, assert_sound, run_on_npu
+from support.models import Grid, ModelBuilder
 
 SHAPE = (1, 9, 10, 20)
 

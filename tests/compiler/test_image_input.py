@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agreement import agreement, assert_mostly_equal, run_on_npu
-from models import Grid, ModelBuilder
 from rocketnpu.hw.registers import CNA
 from rocketnpu.program.model import Program
-from traffic import register_tasks
+from support.agreement import agreement, assert_mostly_equal, run_on_npu
+from support.models import Grid, ModelBuilder
+from support.traffic import register_tasks
 
 
 def image_formats(program: Program) -> set[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import agreement, run_on_npu
-from models import Grid, ModelBuilder, schema
+from support.agreement import agreement, run_on_npu
+from support.models import Grid, ModelBuilder, schema
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, (1, 4), (6, 1), (7, 13)])

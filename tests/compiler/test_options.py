@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.compiler import Options
+from support.models import ModelBuilder
 
 
 def small_model() -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder
+from support.models import Grid, ModelBuilder
 
 
 def places(program: rn.Program) -> list[tuple[str, ...]]:

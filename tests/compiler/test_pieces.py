@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import proven, run_on_npu
-from models import Grid, ModelBuilder
 from rocketnpu.hw.codes import INT32
 from rocketnpu.hw.registers import CNA, DPU
-from traffic import register_tasks
+from support.agreement import proven, run_on_npu
+from support.models import Grid, ModelBuilder
+from support.traffic import register_tasks
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import agreement, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import agreement, run_on_npu
+from support.models import Grid, ModelBuilder
 
 GRID = Grid(0.05, 4)
 MOST_CHANNELS = 300

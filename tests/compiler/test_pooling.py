@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 @pytest.mark.parametrize("kernel", [2, 3, (2, 5), 7, 13, 30, (31, 31)])

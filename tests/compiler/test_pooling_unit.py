@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder, schema
-from onnx_models import OnnxBuilder
-from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.pooling_unit import averages_exactly
-from rocketnpu.compiler.lowered import CubeShape, Pool, PoolMethod
-from rocketnpu.compiler.pool_tiles import tile_pool
+from rocketnpu.compiler.npu_ops import CubeShape, Pool, PoolMethod
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.tiling.pool import tile_pool
+from rocketnpu.cpu.litert import Reference
+from rocketnpu.cpu.onnxruntime import Reference as OnnxReference
 from rocketnpu.frontends import load_model
 from rocketnpu.hw.registers import PPU, PPU_RDMA
 from rocketnpu.inspect import lint, view
-from rocketnpu.litert import Reference
-from rocketnpu.ort import Reference as OnnxReference
 from rocketnpu.program.model import CpuStep
-from traffic import register_tasks, replay
+from support.models import Grid, ModelBuilder, schema
+from support.onnx_models import OnnxBuilder
+from support.traffic import register_tasks, replay
 
 POOL = 1 << 5 | 1 << 6
 """Enable mask of a task of PPU and PPU_RDMA."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder, random_values
+from support.agreement import Agreement, agreement, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder, random_values
 
 SHAPE = (1, 9, 10, 40)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agreement import Agreement, agreement, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import Agreement, agreement, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 def every_byte(before: tuple[str, Grid], after: tuple[str, Grid]) -> Agreement:

@@ -11,11 +11,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Convolution, CubeShape, Elementwise, Operation, Rounding, Window
-from rocketnpu.compiler.requantize import requantize
-from rocketnpu.compiler.requantize_elementwise import requantize_elementwise
-from rocketnpu.compiler.requantize_values import Requantization
+from rocketnpu.compiler.npu_ops import Convolution, CubeShape, Elementwise, Operation, Rounding, Window
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.convolution import requantize
+from rocketnpu.compiler.requantize.elementwise import requantize_elementwise
+from rocketnpu.compiler.requantize.registers import Requantization
 from rocketnpu.hw import arithmetic
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import agreement, reason_on_cpu, run_on_npu
-from models import ModelBuilder, schema
+from support.agreement import agreement, reason_on_cpu, run_on_npu
+from support.models import ModelBuilder, schema
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 20), (48, 20), (1, 1, 48, 20), (2, 24, 20), (1, 4, 12, 20)])

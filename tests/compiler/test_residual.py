@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, assert_mostly_equal, assert_sound, run_on_npu
-from models import Grid, ModelBuilder
 from rocketnpu.hw.registers import DPU_RDMA
-from traffic import register_tasks
+from support.agreement import Agreement, assert_mostly_equal, assert_sound, run_on_npu
+from support.models import Grid, ModelBuilder
+from support.traffic import register_tasks
 
 
 def block(

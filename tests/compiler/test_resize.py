@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder, schema
 from rocketnpu.hw.registers import DPU_RDMA
-from traffic import register_tasks
+from support.agreement import Agreement, agreement, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder, schema
+from support.traffic import register_tasks
 
 
 def image(model: ModelBuilder, channels: int = 24, dtype: str = "int8", size: tuple[int, int] = (5, 7)) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
+from support.agreement import Agreement, agreement, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 
 def image(model: ModelBuilder, channels: int = 40, dtype: str = "int8") -> str:

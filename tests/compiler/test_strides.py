@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agreement import proven, run_on_npu
-from models import ModelBuilder, Pair
+from support.agreement import proven, run_on_npu
+from support.models import ModelBuilder, Pair
 
 
 @pytest.mark.parametrize(

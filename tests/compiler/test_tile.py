@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Convolution, CubeShape, Window
-from rocketnpu.compiler.tile import Tile, tile, tile_cost, tiles_cycles, weight_bytes
+from rocketnpu.compiler.npu_ops import Convolution, CubeShape, Window
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.tiling.convolution import Tile, tile, tile_cost, tiles_cycles, weight_bytes
 from rocketnpu.hw import cbuf
 
 

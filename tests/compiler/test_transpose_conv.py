@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agreement import assert_mostly_equal, run_on_npu
-from models import ModelBuilder
+from support.agreement import assert_mostly_equal, run_on_npu
+from support.models import ModelBuilder
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, (5, 2)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from agreement import Agreement, agreement, reason_on_cpu, run_on_npu
-from models import Grid, ModelBuilder
 from rocketnpu.program.model import NpuStep
+from support.agreement import Agreement, agreement, reason_on_cpu, run_on_npu
+from support.models import Grid, ModelBuilder
 
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "ABS": {},

@@ -7,9 +7,9 @@ from PIL import Image
 
 from rocketnpu import demo
 from rocketnpu.cli.demo import draw
+from rocketnpu.cpu.litert import Reference
 from rocketnpu.frontends import load_model
 from rocketnpu.images import image_to_input
-from rocketnpu.litert import Reference
 
 
 def test_the_reference_kernels_classify_all_ten_pictures() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 import rocketnpu as rn
 from drivers.boards import DRIVERS, Case
-from models import ModelBuilder
 from rocketnpu.virtual import VirtualKernel
+from support.models import ModelBuilder
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import pytest
 
 import rocketnpu as rn
 from drivers.boards import DRIVERS, Case, Interposed, open_board
-from models import ModelBuilder
 from rocketnpu.virtual import VirtualKernel
+from support.models import ModelBuilder
 
 HANG = "hang@task:2"
 WATCHDOG_MS = 600

@@ -14,11 +14,11 @@ import pytest
 
 import rocketnpu as rn
 from drivers.boards import Case, Counted, Interposed, open_board
-from models import ModelBuilder
 from rocketnpu.demo import model
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.uapi import rocket
 from rocketnpu.virtual import VirtualKernel
+from support.models import ModelBuilder
 
 PPU_INTERRUPTS = 0xC00
 

@@ -26,7 +26,7 @@ from emulator.drivers import (
     rocket_interrupt,
 )
 from emulator.npu_programs import pool
-from models import ModelBuilder
+from support.models import ModelBuilder
 
 
 def test_probe_reads_the_version_of_real_boards():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.emulator import task_cache
 from rocketnpu.emulator.machine import Machine
 from rocketnpu.emulator.task_cache import TaskCache
+from support.models import ModelBuilder
 
 
 @dataclass

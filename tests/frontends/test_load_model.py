@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from models import ModelBuilder
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
+from support.models import ModelBuilder
 
 
 def test_a_path_a_string_and_bytes_give_the_same_graph(tmp_path: Path) -> None:

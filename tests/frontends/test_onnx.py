@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnx_models import OnnxBuilder, quantize, small_network
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import Activation, ConvOptions, Graph, Operator, PoolOptions, ReduceOptions
+from support.onnx_models import OnnxBuilder, quantize, small_network
 
 GRID = (0.05, 3)
 

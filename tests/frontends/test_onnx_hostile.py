@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import rocketnpu as rn
-from onnx_models import OnnxBuilder, quantize, small_network
 from rocketnpu.errors import Error, ModelError
 from rocketnpu.frontends import load_model
+from support.onnx_models import OnnxBuilder, quantize, small_network
 
 GRID = (0.05, 3)
 

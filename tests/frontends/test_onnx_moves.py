@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_models import OnnxBuilder
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import (
     BlockOptions,
@@ -20,6 +19,7 @@ from rocketnpu.ir import (
     SplitOptions,
     TransposeOptions,
 )
+from support.onnx_models import OnnxBuilder
 
 GRID = (0.05, 3)
 SHAPE = (1, 8, 6, 4)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import Grid, ModelBuilder, pack, schema
+from rocketnpu.cpu.litert import Piece, extract_piece
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.frontends.tflite import unique_names
+from rocketnpu.frontends.tflite.reader import unique_names
 from rocketnpu.ir import (
     Activation,
     ConvOptions,
@@ -21,7 +21,7 @@ from rocketnpu.ir import (
     PoolOptions,
     ReduceOptions,
 )
-from rocketnpu.litert import Piece, extract_piece
+from support.models import Grid, ModelBuilder, pack, schema
 
 
 def built(model: ModelBuilder, *outputs: str) -> Graph:

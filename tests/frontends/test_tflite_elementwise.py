@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from models import Grid, ModelBuilder
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import Activation, ElementwiseOptions, UnaryOptions
+from support.models import Grid, ModelBuilder
 
 
 @pytest.mark.parametrize("kind", ["SUB", "MUL"])

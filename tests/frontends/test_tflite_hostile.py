@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models import Grid, ModelBuilder, pack, schema
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.runtime.load import compile_model
+from support.models import Grid, ModelBuilder, pack, schema
 
 
 def small_model() -> Any:

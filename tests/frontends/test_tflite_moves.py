@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rocketnpu as rn
-from models import ModelBuilder, pack
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import (
     ConcatOptions,
@@ -24,6 +23,7 @@ from rocketnpu.ir import (
     TransposeConvOptions,
     TransposeOptions,
 )
+from support.models import ModelBuilder, pack
 
 Build = Callable[[ModelBuilder, str], str]
 

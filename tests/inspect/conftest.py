@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.program.model import Program
 from rocketnpu.rknn import load_rknn
+from support.models import ModelBuilder
 
 VENDOR = ("a_channel", "a_layer", "a2_channel", "a2_layer", "b_channel", "b_layer")
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder, pack
+from rocketnpu.cpu.litert import Piece, Reference
+from rocketnpu.cpu.litert.allowlist import is_allowed
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.litert import Piece, Reference
-from rocketnpu.litert.vouch import is_vouched_for
+from support.models import Grid, ModelBuilder, pack
 
 SHAPE = (1, 4, 4, 8)
 
@@ -47,7 +47,7 @@ def hostile(request: pytest.FixtureRequest) -> bytes:
 
 def test_a_model_that_litert_dies_of_is_refused(hostile: bytes) -> None:
     graph = load_model(hostile)
-    assert not is_vouched_for(graph)
+    assert not is_allowed(graph)
     values = [np.zeros(graph.tensors[name].shape, graph.tensors[name].dtype) for name in graph.inputs]
     kind = graph.operators[0].kind
     with pytest.raises(ModelError, match=rf"^LiteRT crashes on the model's operators {kind} \(its process died of SIG"):
@@ -58,7 +58,7 @@ def test_types_that_do_not_fit_one_another_are_not_vouched_for() -> None:
     """LiteRT writes past the end of a tensor of smaller elements, which may show or not."""
     model = ModelBuilder()
     x = model.input(SHAPE, "float32")
-    assert not is_vouched_for(load_model(model.build(model.operator("SOFTMAX", [x], SHAPE, Grid(0.1), dtype="uint8"))))
+    assert not is_allowed(load_model(model.build(model.operator("SOFTMAX", [x], SHAPE, Grid(0.1), dtype="uint8"))))
 
 
 def test_the_reference_is_guarded_as_well() -> None:
@@ -87,7 +87,7 @@ def test_what_runs_in_a_child_gives_the_same_tensors() -> None:
     model = ModelBuilder()
     x = model.input(SHAPE, "float32", name="x")
     data = model.build(model.operator("SIN", [x], SHAPE, dtype="float32", name="y"))
-    assert not is_vouched_for(load_model(data))
+    assert not is_allowed(load_model(data))
     values = np.linspace(-3, 3, 128, dtype=np.float32).reshape(SHAPE)
     piece = Piece(data)
     for _ in range(2):
@@ -110,6 +110,6 @@ def test_what_runs_in_a_child_gives_the_same_tensors() -> None:
     ],
 )
 def test_ordinary_models_run_in_this_process(shared: Path, path: str) -> None:
-    assert is_vouched_for(load_model(shared / path))
+    assert is_allowed(load_model(shared / path))
     for step in rn.compile(shared / path).steps:
-        assert step.place == "npu" or is_vouched_for(load_model(step.model))
+        assert step.place == "npu" or is_allowed(load_model(step.model))

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import Grid, ModelBuilder
+from rocketnpu.cpu.litert import Piece, Reference, check_input, extract_piece
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import Graph, Tensor
-from rocketnpu.litert import Piece, Reference, check_input, extract_piece
+from support.models import Grid, ModelBuilder
 
 
 def small_model() -> tuple[ModelBuilder, bytes]:

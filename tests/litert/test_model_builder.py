@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import Grid, ModelBuilder
-from rocketnpu.litert import Reference
+from rocketnpu.cpu.litert import Reference
+from support.models import Grid, ModelBuilder
 
 
 def results(model: ModelBuilder, *outputs: str) -> dict[str, np.ndarray]:

@@ -12,8 +12,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agreement import proven
-from cases import (
+from support.agreement import proven
+from support.cases import (
     ACTIVATIONS,
     CHANNELS,
     PADDINGS,
@@ -25,7 +25,7 @@ from cases import (
     inputs_of,
     stored,
 )
-from models import UNIFORM_SIGMA, Grid, ModelBuilder
+from support.models import UNIFORM_SIGMA, Grid, ModelBuilder
 
 KINDS = st.sampled_from(("uint8", "int8", "int8 per channel"))
 """LiteRT knows weights with a scale for each channel for int8 only."""

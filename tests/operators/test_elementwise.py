@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agreement import proven
-from cases import ACTIVATIONS, DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
-from models import Grid, ModelBuilder, random_values
+from support.agreement import proven
+from support.cases import ACTIVATIONS, DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
+from support.models import Grid, ModelBuilder, random_values
 
 ARITHMETIC = st.sampled_from(("ADD", "SUB", "MUL"))
 EXTREMA = st.sampled_from(("MAXIMUM", "MINIMUM"))

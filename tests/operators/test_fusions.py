@@ -9,9 +9,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agreement import proven
-from cases import SEEDS, VALUES, examples, grid_input, grids, inputs_of
-from models import UNIFORM_SIGMA, Grid, ModelBuilder
+from support.agreement import proven
+from support.cases import SEEDS, VALUES, examples, grid_input, grids, inputs_of
+from support.models import UNIFORM_SIGMA, Grid, ModelBuilder
 
 KINDS = st.sampled_from(("RELU", "RELU6", "RELU_0_TO_1", "QUANTIZE", "LEAKY_RELU", "PRELU"))
 SHAPE = st.tuples(st.just(1), st.integers(1, 12), st.integers(1, 12), st.integers(1, 40))

@@ -14,9 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agreement import proven
-from cases import DTYPES, SEEDS, examples, grids
-from models import Grid, ModelBuilder, schema
+from support.agreement import proven
+from support.cases import DTYPES, SEEDS, examples, grids
+from support.models import Grid, ModelBuilder, schema
 
 SHAPES = st.one_of(
     st.tuples(st.just(1), st.integers(1, 12), st.integers(1, 12), st.integers(1, 70)),

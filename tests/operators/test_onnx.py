@@ -9,10 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agreement import proven
-from cases import SEEDS, examples, scales
-from models import UNIFORM_SIGMA
-from onnx_models import Grid, OnnxBuilder
+from support.agreement import proven
+from support.cases import SEEDS, examples, scales
+from support.models import UNIFORM_SIGMA
+from support.onnx_models import Grid, OnnxBuilder
 
 DTYPES = st.sampled_from((np.int8, np.uint8))
 SIDES = st.integers(1, 20)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agreement import proven
-from cases import CHANNELS, DTYPES, PADDINGS, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
-from models import Grid, ModelBuilder
+from support.agreement import proven
+from support.cases import CHANNELS, DTYPES, PADDINGS, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
+from support.models import Grid, ModelBuilder
 
 SIDES = st.one_of(st.integers(1, 20), st.integers(1, 70))
 TAPS = st.one_of(st.integers(1, 6), st.integers(1, 6), st.sampled_from((13, 31, 32, 37, 64)))

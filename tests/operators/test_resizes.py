@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agreement import proven
-from cases import DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
-from models import Grid, ModelBuilder
+from support.agreement import proven
+from support.cases import DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
+from support.models import Grid, ModelBuilder
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 MODES = st.sampled_from(((False, False), (True, False), (False, True)))

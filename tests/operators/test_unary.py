@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agreement import proven
-from cases import DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
-from models import Grid, ModelBuilder, random_values
+from support.agreement import proven
+from support.cases import DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
+from support.models import Grid, ModelBuilder, random_values
 
 INT8_ONLY = ("ABS", "EXP", "LOG")
 """Kinds that LiteRT has no uint8 kernel for."""

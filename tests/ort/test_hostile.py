@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_models import OnnxBuilder, quantize, small_network
+from rocketnpu.cpu.onnxruntime import Piece, Reference
+from rocketnpu.cpu.onnxruntime.allowlist import is_allowed, operators_of
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.ort import Piece, Reference
-from rocketnpu.ort.vouch import is_vouched_for, operators_of
+from support.onnx_models import OnnxBuilder, quantize, small_network
 
 SMALLEST = np.full(4, np.iinfo(np.int32).min, np.int32)
 
@@ -71,4 +71,4 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Path, hostile: bytes) ->
 
 @pytest.mark.parametrize("data", [quantize(small_network()), small_network().SerializeToString()])
 def test_ordinary_networks_run_in_this_process(data: bytes) -> None:
-    assert is_vouched_for(operators_of(onnx.load_from_string(load_model(data).model)))
+    assert is_allowed(operators_of(onnx.load_from_string(load_model(data).model)))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from onnx_models import OPSET, Grid, OnnxBuilder, normal, quantize, small_network
-from onnx_runs import IN, OUT, UNEQUAL, every_byte, noise, on_npu, onnx_agreement
 from rocketnpu.verify import verify
+from support.onnx_models import OPSET, Grid, OnnxBuilder, normal, quantize, small_network
+from support.onnx_runs import IN, OUT, UNEQUAL, every_byte, noise, on_npu, onnx_agreement
 
 
 def conv_weights(

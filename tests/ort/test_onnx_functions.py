@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_models import Grid, OnnxBuilder
-from onnx_runs import IN, OUT, every_byte, on_npu
+from rocketnpu.cpu.onnxruntime import Reference
 from rocketnpu.frontends import load_model
-from rocketnpu.ort import Reference
+from support.onnx_models import Grid, OnnxBuilder
+from support.onnx_runs import IN, OUT, every_byte, on_npu
 
 SINGLE: dict[str, dict[str, Any]] = {
     "Abs": {},

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnx_models import Grid, OnnxBuilder, normal
-from onnx_runs import IN, OUT, noise, on_npu, onnx_agreement
+from support.onnx_models import Grid, OnnxBuilder, normal
+from support.onnx_runs import IN, OUT, noise, on_npu, onnx_agreement
 
 FEW = settings(max_examples=12)
 """Each example compiles and runs a model."""

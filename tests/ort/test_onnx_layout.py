@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from onnx_models import OnnxBuilder
-from onnx_runs import IN, OUT, noise, on_npu, onnx_agreement
 from rocketnpu.frontends import load_model
+from support.onnx_models import OnnxBuilder
+from support.onnx_runs import IN, OUT, noise, on_npu, onnx_agreement
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 SHAPE = (1, 8, 4, 5)

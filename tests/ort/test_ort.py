@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 
 import rocketnpu as rn
-from onnx_models import OnnxBuilder, normal, quantize, small_network
+from rocketnpu.cpu.onnxruntime import Piece, Reference, extract_piece
 from rocketnpu.errors import CompileError, DeviceError, ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.ort import Piece, Reference, extract_piece
+from support.onnx_models import OnnxBuilder, normal, quantize, small_network
 
 
 def diamond() -> bytes:

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from onnx_models import Grid, OnnxBuilder
+from rocketnpu.cpu.onnxruntime import Reference
 from rocketnpu.frontends import load_model
-from rocketnpu.ort import Reference
+from support.onnx_models import Grid, OnnxBuilder
 
 MICROSOFT = "com.microsoft"
 X: Grid = (0.03, 118)

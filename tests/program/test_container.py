@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.program.container import decode_program, encode_program
+from support.models import ModelBuilder
 
 HEADER = struct.Struct("<4sIQ32s")
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.hw.limits import MAX_TASKS_PER_KICK
 from rocketnpu.program.check import check_program
 from rocketnpu.program.model import NpuStep
 from rocketnpu.program.schedule import kicks
+from support.models import ModelBuilder
 
 Segments = tuple[tuple[tuple[int, ...], ...], ...]
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rocketnpu as rn
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.frontends import load_model
-from rocketnpu.quantizer.tflite_repair import repair
+from rocketnpu.quantizer.tflite.repair import repair
 from rocketnpu.verify import verify
 
 SHARE = 0.9

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 import rocketnpu as rn
-from onnx_models import OnnxBuilder, normal, small_network
-from rocketnpu import ort
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.quantizer import onnx_equalize
-from rocketnpu.quantizer.onnx_repair import repair
+from rocketnpu.quantizer.onnx import equalize as onnx_equalize
+from rocketnpu.quantizer.onnx.repair import repair
 from rocketnpu.quantizer.ranges import measure
 from rocketnpu.verify import verify
+from support.onnx_models import OnnxBuilder, normal, small_network
 
 SHAPE = (1, 3, 32, 32)
 BORDER = {"QuantizeLinear", "DequantizeLinear"}

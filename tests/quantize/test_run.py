@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
-from onnx_models import small_network
 from rocketnpu.errors import Error, ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.quantizer.report import Sqnr
+from support.models import ModelBuilder
+from support.onnx_models import small_network
 
 SHAPE = (1, 8, 8, 3)
 

@@ -9,17 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from models import Grid, ModelBuilder, pack, schema
-from rocketnpu import litert
+from rocketnpu.cpu import litert
+from rocketnpu.cpu.litert.interpreter import build_interpreter
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model, load_tflite
 from rocketnpu.ir import Activation
-from rocketnpu.litert.interpreter import build_interpreter
-from rocketnpu.quantizer import equalize, tflite_equalize
+from rocketnpu.quantizer import equalize
 from rocketnpu.quantizer.ranges import measure
-from rocketnpu.quantizer.tflite_model import TfliteModel
-from rocketnpu.quantizer.tflite_repair import repair
+from rocketnpu.quantizer.tflite import equalize as tflite_equalize
+from rocketnpu.quantizer.tflite.model import TfliteModel
+from rocketnpu.quantizer.tflite.repair import repair
 from rocketnpu.verify import verify
+from support.models import Grid, ModelBuilder, pack, schema
 
 SHAPE = (1, 12, 12, 3)
 

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import rocketnpu as rn
-from models import ModelBuilder
+from rocketnpu.cpu.litert import Reference
 from rocketnpu.hw.limits import CORES
-from rocketnpu.litert import Reference
 from rocketnpu.runtime.device import Part, Timing
 from rocketnpu.runtime.emulated import EmulatedDevice
+from support.models import ModelBuilder
 
 
 class Case:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import rocketnpu as rn
-from models import ModelBuilder
 from rocketnpu.cli import main
 from rocketnpu.errors import Error
 from rocketnpu.verify import random_inputs
 from rocketnpu.virtual.preload import Compiler, build_library, native_compiler, run
 from rocketnpu.virtual.system import System
+from support.models import ModelBuilder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and device nodes are Linux's"),

@@ -15,7 +15,7 @@ MOST_REASONS = 3
 
 
 NO_FORM = "has no NPU form"
-"""How a reason ends that is no rule (compiler/constraints.py, `check`)."""
+"""How a reason ends that is no rule (compiler/constraints/, `check`)."""
 
 
 def kinds(operators: Sequence[OperatorEntry]) -> str:

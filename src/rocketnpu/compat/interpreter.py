@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rocketnpu.cpu.litert import check_input
+from rocketnpu.cpu.litert.interpreter import litert_errors
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_tflite
 from rocketnpu.frontends.files import read_file
-from rocketnpu.litert import check_input
-from rocketnpu.litert.interpreter import litert_errors
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.session import ALL, Session
 

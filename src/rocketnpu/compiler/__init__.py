@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rocketnpu.compiler.allocate import allocate
-from rocketnpu.compiler.emit import emit, emit_opaque
-from rocketnpu.compiler.fuse import fuse
-from rocketnpu.compiler.image_input import with_image_inputs
-from rocketnpu.compiler.in_place import with_parts_in_place
+from rocketnpu.compiler.emit.program import emit, emit_opaque
+from rocketnpu.compiler.multicore.search import Splitter
 from rocketnpu.compiler.options import Options
-from rocketnpu.compiler.order import ordered
-from rocketnpu.compiler.place import place
-from rocketnpu.compiler.split import Splitter
-from rocketnpu.compiler.steps import group_steps, lifetimes
+from rocketnpu.compiler.passes.allocate import allocate
+from rocketnpu.compiler.passes.assign import place
+from rocketnpu.compiler.passes.concat_in_place import with_parts_in_place
+from rocketnpu.compiler.passes.fuse import fuse
+from rocketnpu.compiler.passes.group_steps import group_steps, lifetimes
+from rocketnpu.compiler.passes.image_input import with_image_inputs
+from rocketnpu.compiler.passes.order import ordered
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import Program
 

@@ -23,10 +23,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.cpu.litert.interpreter import build_interpreter
 from rocketnpu.emulator.affine import Bracket
 from rocketnpu.emulator.library_model import LibraryModel
 from rocketnpu.hw.layouts import ATOM_BYTES
-from rocketnpu.litert.interpreter import build_interpreter
 
 Array: TypeAlias = NDArray[Any]
 

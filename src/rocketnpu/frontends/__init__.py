@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
-from rocketnpu.frontends.flatbuffer import IDENTIFIER
-from rocketnpu.frontends.onnx import PROTOBUF_START, load_onnx
-from rocketnpu.frontends.tflite import load_tflite
+from rocketnpu.frontends.onnx.reader import PROTOBUF_START, load_onnx
+from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER
+from rocketnpu.frontends.tflite.reader import load_tflite
 from rocketnpu.ir import Graph
 
 __all__ = ["is_model", "load_model", "load_onnx", "load_tflite"]

@@ -8,21 +8,20 @@ from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_tflite
-from rocketnpu.frontends.onnx_library import library
+from rocketnpu.frontends.onnx.library import library
 from rocketnpu.ir import Graph
-from rocketnpu.quantizer import (
-    onnx_equalize,
-    onnx_quantizer,
-    onnx_repair,
-    tflite_equalize,
-    tflite_model,
-    tflite_quantizer,
-    tflite_repair,
-)
+from rocketnpu.quantizer.onnx import equalize as onnx_equalize
+from rocketnpu.quantizer.onnx import quantizer as onnx_quantizer
+from rocketnpu.quantizer.onnx import repair as onnx_repair
 from rocketnpu.quantizer.ranges import Range, Tensors
+from rocketnpu.quantizer.tflite import equalize as tflite_equalize
+from rocketnpu.quantizer.tflite import model as tflite_model
+from rocketnpu.quantizer.tflite import quantizer as tflite_quantizer
+from rocketnpu.quantizer.tflite import repair as tflite_repair
 
 Inputs: TypeAlias = list[NDArray[Any]]
 

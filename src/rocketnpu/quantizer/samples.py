@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.arrays import open_npz, read_npy
+from rocketnpu.cpu.litert import check_inputs
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, Normalization, image_shape, image_to_input, load_image
 from rocketnpu.ir import Tensor
-from rocketnpu.litert import check_inputs
 
 InputSets: TypeAlias = (
     str | PathLike[str] | Mapping[str, ArrayLike] | NDArray[Any] | Iterable[ArrayLike | Mapping[str, ArrayLike]]

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu import litert, ort
+from rocketnpu.cpu import litert
+from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.program.model import CpuStep
 
 

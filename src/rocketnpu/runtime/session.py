@@ -16,9 +16,9 @@ from typing import Any, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rocketnpu.cpu.litert import check_input
 from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError, counted
 from rocketnpu.ir import Quantization, Tensor
-from rocketnpu.litert import check_input
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import find_device, open_device, target_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from rocketnpu.compiler.constraints import ELEMENTWISE
+from rocketnpu.compiler.constraints.table import ELEMENTWISE
 from rocketnpu.compiler.lower.clamps import with_clamps_apart
 from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
@@ -23,7 +23,7 @@ from rocketnpu.compiler.lower.shape import lower_reshape
 from rocketnpu.compiler.lower.slices import lower_gather, lower_pad, lower_slice, lower_split
 from rocketnpu.compiler.lower.transpose_conv import lower_transpose_conv
 from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_prelu, lower_quantize
-from rocketnpu.compiler.lowered import Lowered
+from rocketnpu.compiler.npu_ops import Lowered
 from rocketnpu.ir import Graph, Operator
 
 __all__ = ["lower"]

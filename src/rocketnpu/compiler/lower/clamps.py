@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import Convolution, Elementwise, Lookup, Lowered, Operation, Rescale, TableLoad
+from rocketnpu.compiler.npu_ops import Convolution, Elementwise, Lookup, Lowered, Operation, Rescale, TableLoad
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
 
 

@@ -1,4 +1,4 @@
-"""CONCATENATION as copies of its parts to their places; in_place.py makes some of them unnecessary.
+"""CONCATENATION as copies of its parts to their places; passes/concat_in_place.py makes some of them unnecessary.
 
 1. A part on another grid than the output is rescaled first.
 2. Along the channels, a part that starts and ends on whole planes (or ends with the output) is copied to its planes.
@@ -16,7 +16,7 @@ import numpy as np
 
 from rocketnpu.compiler.lower.grids import scale_of, zero_point_of
 from rocketnpu.compiler.lower.moves import LOWEST, selection
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     ATOM_CHANNELS,
     CubeShape,
     Lowered,

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     activation_bounds,
     as_int8,
@@ -27,7 +27,7 @@ from rocketnpu.compiler.lower.grids import (
 )
 from rocketnpu.compiler.lower.padding import with_legal_padding
 from rocketnpu.compiler.lower.pieces import groups_or_in_pieces, whole_or_in_pieces
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     Convolution,
     CubeShape,
     Lowered,

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.grids import activation_bounds, as_int8, rounding_of, scale_of, zero_point_of
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     Convolution,
     CubeShape,
     Elementwise,
@@ -30,7 +29,8 @@ from rocketnpu.compiler.lowered import (
     Window,
     cube_shape,
 )
-from rocketnpu.compiler.requantize_elementwise import grids
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.elementwise import grids
 from rocketnpu.hw import limits
 from rocketnpu.ir import ElementwiseOptions, Graph, Operator, Tensor
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import operands
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.constraints.table import operands
+from rocketnpu.compiler.npu_ops import (
     CubeShape,
     Rounding,
 )

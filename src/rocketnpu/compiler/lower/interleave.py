@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rocketnpu.compiler.constraints import ConstraintError
-from rocketnpu.compiler.lowered import CubeShape, Move
+from rocketnpu.compiler.npu_ops import CubeShape, Move
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
 
 

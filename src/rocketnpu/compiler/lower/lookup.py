@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, scale_of, zero_point_of
-from rocketnpu.compiler.lowered import Lookup, Lowered, TableLoad, cube_shape
+from rocketnpu.compiler.npu_ops import Lookup, Lowered, TableLoad, cube_shape
 from rocketnpu.ir import Graph, LookupOptions, Operator, Tensor, UnaryOptions
 
 Reals: TypeAlias = NDArray[np.float64]

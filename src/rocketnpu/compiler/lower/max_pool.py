@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import activation_bounds, pads_before, zero_point_of
 from rocketnpu.compiler.lower.moves import LOWEST, identity
 from rocketnpu.compiler.lower.padding import pad_in_steps
-from rocketnpu.compiler.lowered import CubeShape, Lowered, Move, cube_shape
+from rocketnpu.compiler.npu_ops import CubeShape, Lowered, Move, cube_shape
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
 from rocketnpu.ir import Graph, Operator, PoolOptions
 

@@ -2,7 +2,7 @@
 
 The chip's readers know strides, padding and row pitches only in front of a convolution, so that values which change
 their place in the raster, or their channel, pass through one with weights 0 and 1. Values come out unchanged: the
-gain 1 has an exact pair of multipliers (requantize.py, recipe 1).
+gain 1 has an exact pair of multipliers (requantize/convolution.py, recipe 1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, CubeShape, Window
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape, Window
 
 LOWEST = -128
 """Below every int8 value: what padding holds where the largest value wins."""

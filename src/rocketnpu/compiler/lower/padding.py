@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.moves import identity
-from rocketnpu.compiler.lowered import Convolution, CubeShape
+from rocketnpu.compiler.npu_ops import Convolution, CubeShape
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
 
 

@@ -24,14 +24,14 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError
 from rocketnpu.compiler.lower.moves import selection
 from rocketnpu.compiler.lower.padding import pad_in_steps
 from rocketnpu.compiler.lower.strides import has_long_strides, over_blocks
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, CubeShape, Lowered, WideSum, Window
-from rocketnpu.compiler.requantize_channels import finest_pairs, pairs_of
-from rocketnpu.compiler.requantize_values import accumulator_bounds
-from rocketnpu.compiler.tile import fits
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape, Lowered, WideSum, Window
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.per_channel import finest_pairs, pairs_of
+from rocketnpu.compiler.requantize.registers import accumulator_bounds
+from rocketnpu.compiler.tiling.convolution import fits
 from rocketnpu.hw import limits
 from rocketnpu.hw.sizes import INT32_BYTES, align
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     SIGN_FLIP,
     activation_bounds,
@@ -25,7 +25,7 @@ from rocketnpu.compiler.lower.grids import (
     zero_point_of,
 )
 from rocketnpu.compiler.lower.pieces import whole_or_in_pieces
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     Convolution,
     CubeShape,
     Lowered,

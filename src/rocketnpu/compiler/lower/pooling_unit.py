@@ -16,9 +16,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError, has_equal_grid, operands
+from rocketnpu.compiler.constraints.table import has_equal_grid, operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, activation_bounds, pads_before, zero_point_of
-from rocketnpu.compiler.lowered import CubeShape, Pool, PoolMethod, cube_shape
+from rocketnpu.compiler.npu_ops import CubeShape, Pool, PoolMethod, cube_shape
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import arithmetic, limits
 from rocketnpu.ir import Graph, Operator, Options, PoolOptions
 

@@ -18,12 +18,12 @@ from math import gcd
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import ConstraintError, operands
-from rocketnpu.compiler.constraints_moves import growth
+from rocketnpu.compiler.constraints.data_movement import growth
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, rounding_of, zero_point_of
 from rocketnpu.compiler.lower.interleave import Image, interleave
 from rocketnpu.compiler.lower.moves import identity, selection
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     ATOM_CHANNELS,
     Alias,
     Convolution,
@@ -35,6 +35,7 @@ from rocketnpu.compiler.lowered import (
     Window,
     cube_shape,
 )
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
 from rocketnpu.hw.sizes import align
 from rocketnpu.ir import BlockOptions, Graph, Operator, ResizeOptions

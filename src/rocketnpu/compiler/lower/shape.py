@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rocketnpu.compiler.constraints import operands
-from rocketnpu.compiler.lowered import Alias, Lowered, cube_shape
+from rocketnpu.compiler.constraints.table import operands
+from rocketnpu.compiler.npu_ops import Alias, Lowered, cube_shape
 from rocketnpu.ir import Graph, Operator
 
 

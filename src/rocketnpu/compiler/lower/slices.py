@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, zero_point_of
 from rocketnpu.compiler.lower.moves import identity, selection
 from rocketnpu.compiler.lower.padding import pad_in_steps
-from rocketnpu.compiler.lowered import (
+from rocketnpu.compiler.npu_ops import (
     ATOM_CHANNELS,
     Alias,
     CubeShape,

@@ -7,7 +7,7 @@
    phases at once where there are fewer channels than lanes in an atom. Nothing is rounded.
 3. b is the smallest divisor of s that fits and brings s / b to at most 7; where s has none, the largest that fits, and
    the rule is used again. Strides without a divisor stay as they are: one task for each output along that axis
-   (tile.py, rule 3).
+   (tiling/convolution.py, rule 3).
 4. Depthwise convolutions become dense ones, 32 channels at a time.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.lower.moves import identity
-from rocketnpu.compiler.lowered import ATOM_CHANNELS, Convolution, CubeShape
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape
 from rocketnpu.hw import limits
 from rocketnpu.hw.sizes import align
 

@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from rocketnpu.compiler.constraints import operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     activation_bounds,
     as_int8,
@@ -29,7 +29,7 @@ from rocketnpu.compiler.lower.interleave import Image, interleave
 from rocketnpu.compiler.lower.moves import identity
 from rocketnpu.compiler.lower.padding import with_legal_padding
 from rocketnpu.compiler.lower.pieces import whole_or_in_pieces
-from rocketnpu.compiler.lowered import Convolution, CubeShape, Lowered, Rounding, Window, cube_shape
+from rocketnpu.compiler.npu_ops import Convolution, CubeShape, Lowered, Rounding, Window, cube_shape
 from rocketnpu.ir import Graph, Operator, Padding, TransposeConvOptions
 
 

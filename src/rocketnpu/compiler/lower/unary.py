@@ -15,10 +15,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.compiler.constraints import ConstraintError, operands
+from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.elementwise import channel_by_channel, spread
 from rocketnpu.compiler.lower.grids import bounds_on_grid, rounding_of, scale_of, zero_point_of
-from rocketnpu.compiler.lowered import Alias, Lowered, Rescale, Rounding, cube_shape
+from rocketnpu.compiler.npu_ops import Alias, Lowered, Rescale, Rounding, cube_shape
+from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.ir import Graph, Operator, Tensor
 
 CLAMPS: Mapping[str, tuple[float, float | None]] = MappingProxyType(

@@ -1,0 +1,166 @@
+"""What the NPU path asks of operators that move data: predicates as in constraints/."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.compiler.constraints.tensors import operands
+from rocketnpu.compiler.npu_ops import cube_shape, cube_side
+from rocketnpu.ir import (
+    Activation,
+    ConcatOptions,
+    GatherOptions,
+    Graph,
+    Operator,
+    PadOptions,
+    ResizeOptions,
+    SliceOptions,
+    SplitOptions,
+    TransposeOptions,
+)
+
+MOST_PHASES = 64
+"""Each phase of a bilinear resize is up to four convolutions and a copy; more are slower than the CPU."""
+STEP_UNITS = 1 << 10
+"""TFLite's ResizeBilinearInteger counts positions in 1024ths of a pixel."""
+
+
+def has_no_activation(_graph: Graph, op: Operator) -> bool:
+    """there is no fused activation"""
+    return not isinstance(op.options, ConcatOptions) or op.options.activation is Activation.NONE
+
+
+def works_along_a_side(graph: Graph, op: Operator) -> bool:
+    """the axis is the channel, the width, or the height of one image"""
+    assert isinstance(op.options, ConcatOptions | SplitOptions)
+    return cube_side(graph.tensors[op.outputs[0]], op.options.axis) is not None
+
+
+def slices_sides(graph: Graph, op: Operator) -> bool:
+    """the slice takes a part of channels, width, or the height of one image, and all of the other dimensions"""
+    assert isinstance(op.options, SliceOptions)
+    assert op.inputs[0] is not None
+    options, data = op.options, graph.tensors[op.inputs[0]]
+    return all(cube_side(data, axis) is not None or options.sizes[axis] == size for axis, size in enumerate(data.shape))
+
+
+def keeps_channels(graph: Graph, op: Operator) -> bool:
+    """the dimension of the channels is not dropped"""
+    assert isinstance(op.options, SliceOptions)
+    assert op.inputs[0] is not None
+    data = graph.tensors[op.inputs[0]]
+    return all(cube_side(data, axis) != "channels" for axis in op.options.dropped)
+
+
+def chooses_channels(graph: Graph, op: Operator) -> bool:
+    """the indices are constants of an ONNX model, and choose channels"""
+    assert op.inputs[0] is not None
+    options = op.options
+    return isinstance(options, GatherOptions) and cube_side(graph.tensors[op.inputs[0]], options.axis) == "channels"
+
+
+def keeps_channel_count(graph: Graph, op: Operator) -> bool:
+    """no channels are added"""
+    assert isinstance(op.options, PadOptions)
+    output = graph.tensors[op.outputs[0]]
+    return all(cube_side(output, axis) != "channels" or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
+
+
+def pads_sides(graph: Graph, op: Operator) -> bool:
+    """channels, width, or the height of one image are padded, and no other dimension"""
+    assert isinstance(op.options, PadOptions)
+    output = graph.tensors[op.outputs[0]]
+    return all(cube_side(output, axis) is not None or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
+
+
+def grows_by_whole_factors(graph: Graph, op: Operator) -> bool:
+    """height and width grow by whole factors"""
+    before, after = _sizes(graph, op)
+    return all(large % small == 0 for small, large in zip(before, after, strict=True))
+
+
+def repeats_pixels(graph: Graph, op: Operator) -> bool:
+    """every pixel is repeated the same number of times (corners are not aligned)"""
+    assert isinstance(op.options, ResizeOptions)
+    sizes = zip(*_sizes(graph, op), strict=True)
+    return all(
+        np.array_equal(_nearest(small, large, op.options), np.arange(large) // (large // small))
+        for small, large in sizes
+    )
+
+
+def interpolates_whole_steps(graph: Graph, op: Operator) -> bool:
+    """height and width, or with aligned corners the distances between corners, grow by whole factors"""
+    assert isinstance(op.options, ResizeOptions)
+    return None not in growth(graph, op)
+
+
+def has_few_phases(graph: Graph, op: Operator) -> bool:
+    """at most 64 output pixels lie around an input pixel, or the input is a single one"""
+    factors = [factor or 0 for factor in growth(graph, op)]
+    return _sizes(graph, op)[0] == (1, 1) or math.prod(factors) <= MOST_PHASES
+
+
+def steps_evenly(graph: Graph, op: Operator) -> bool:
+    """factors of an int8 TFLite operator are powers of two (its reference rounds the step to 10 bits, and drifts)"""
+    assert op.inputs[0] is not None
+    several = _sizes(graph, op)[0] != (1, 1)
+    rounds = several and graph.format == "tflite" and graph.tensors[op.inputs[0]].dtype == np.int8
+    return not rounds or all(factor is None or STEP_UNITS % factor == 0 for factor in growth(graph, op))
+
+
+def keeps_order(graph: Graph, op: Operator) -> bool:
+    """all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"""
+    assert isinstance(op.options, TransposeOptions)
+    assert op.inputs[0] is not None
+    data, output, axes = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options.permutation
+    if data.layout != output.layout:
+        return axes == ((0, 2, 3, 1) if data.layout == "NCHW" else (0, 3, 1, 2))
+    moved = [axis for axis in axes if data.shape[axis] != 1]
+    channels_last = data.layout == "NHWC"
+    return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
+
+
+def has_constant_shape(graph: Graph, op: Operator) -> bool:
+    """the new shape is a constant"""
+    return all(graph.tensors[name].data is not None for name in op.inputs[1:] if name is not None)
+
+
+def keeps_pixels(graph: Graph, op: Operator) -> bool:
+    """the reshape keeps each pixel's channels together, so that no byte moves"""
+    found = operands(graph, op)
+    before, after = cube_shape(found.data), cube_shape(found.output)
+    same_order = found.data.layout == found.output.layout or 1 in (before.pixels, before.channels)
+    return before.channels == after.channels and same_order
+
+
+def growth(graph: Graph, op: Operator) -> tuple[int | None, int | None]:
+    """By how much a resize makes the distance between rows, and columns, larger; None where it is no whole number."""
+    aligned = isinstance(op.options, ResizeOptions) and op.options.align_corners
+    rows, columns = zip(*_sizes(graph, op), strict=True)
+    return _growth(*rows, aligned=aligned), _growth(*columns, aligned=aligned)
+
+
+def _growth(small: int, large: int, *, aligned: bool) -> int | None:
+    if aligned and small > 1:
+        small, large = small - 1, large - 1
+    return large // small if large and large % small == 0 else None
+
+
+def _sizes(graph: Graph, op: Operator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width before and after."""
+    assert op.inputs[0] is not None
+    before, after = cube_shape(graph.tensors[op.inputs[0]]), cube_shape(graph.tensors[op.outputs[0]])
+    return (before.height, before.width), (after.height, after.width)
+
+
+def _nearest(small: int, large: int, options: ResizeOptions) -> NDArray[np.int64]:
+    """The input row of each output row, in TFLite's float32 arithmetic (its GetNearestNeighbor)."""
+    aligned = options.align_corners and large > 1
+    scale = np.float32(small - 1) / np.float32(large - 1) if aligned else np.float32(small) / np.float32(large)
+    position = (np.arange(large).astype(np.float32) + np.float32(0.5 * options.half_pixel_centers)) * scale
+    rounded = np.floor(position + np.float32(0.5)) if options.align_corners else np.floor(position)
+    return np.minimum(rounded.astype(np.int64), small - 1)

@@ -1,0 +1,180 @@
+"""What the NPU path asks of an operator: one documented predicate a constraint, whose docstring is the rule users read.
+
+`check` returns the first rule that an operator breaks. Limits of the chip that depend on the tiling are found while
+tiling and raised as ConstraintError, with the same kind of sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from rocketnpu.compiler.constraints.data_movement import (
+    chooses_channels,
+    grows_by_whole_factors,
+    has_constant_shape,
+    has_few_phases,
+    has_no_activation,
+    interpolates_whole_steps,
+    keeps_channel_count,
+    keeps_channels,
+    keeps_order,
+    keeps_pixels,
+    pads_sides,
+    repeats_pixels,
+    slices_sides,
+    steps_evenly,
+    works_along_a_side,
+)
+from rocketnpu.compiler.constraints.layers import (
+    averages_on_one_grid,
+    broadcasts_one_pixel,
+    compares_on_one_grid,
+    has_clamp_activation,
+    has_constant_alpha,
+    has_constant_weights,
+    has_int32_bias,
+    has_matching_inner_size,
+    has_symmetric_int8_weights,
+    has_variable_operand,
+    reduces_height_and_width,
+)
+from rocketnpu.compiler.constraints.tensors import (
+    ELEMENTWISE,
+    ConstraintError,
+    data_inputs,
+    fits_lookup,
+    fits_one_cube,
+    fits_row_registers,
+    has_batch_1,
+    has_equal_grid,
+    has_one_dtype,
+    has_rank_4,
+    has_variable_data,
+    input_fits_one_cube,
+    is_analysable,
+    is_int8_per_tensor,
+    is_not_empty,
+    operands,
+)
+from rocketnpu.ir import Graph, Operator
+
+__all__ = [
+    "CONSTRAINTS",
+    "ELEMENTWISE",
+    "ConstraintError",
+    "Predicate",
+    "check",
+    "data_inputs",
+    "has_equal_grid",
+    "operands",
+    "supported_operators",
+]
+
+Predicate: TypeAlias = Callable[[Graph, Operator], bool]
+
+_DATA: tuple[Predicate, ...] = (is_analysable, is_int8_per_tensor, has_variable_data, has_one_dtype, is_not_empty)
+_ELEMENTWISE: tuple[Predicate, ...] = (
+    is_analysable,
+    is_int8_per_tensor,
+    has_variable_operand,
+    has_one_dtype,
+    is_not_empty,
+    has_clamp_activation,
+    broadcasts_one_pixel,
+    fits_one_cube,
+)
+_IMAGE: tuple[Predicate, ...] = (*_DATA, has_rank_4, has_batch_1, fits_row_registers)
+_CONVOLUTION: tuple[Predicate, ...] = (
+    *_IMAGE,
+    has_constant_weights,
+    has_symmetric_int8_weights,
+    has_int32_bias,
+    has_clamp_activation,
+)
+
+CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
+    {
+        "CONV_2D": _CONVOLUTION,
+        "DEPTHWISE_CONV_2D": _CONVOLUTION,
+        "FULLY_CONNECTED": (
+            *_DATA,
+            has_constant_weights,
+            has_int32_bias,
+            has_clamp_activation,
+            has_matching_inner_size,
+            fits_row_registers,
+        ),
+        "ADD": _ELEMENTWISE,
+        "SUB": _ELEMENTWISE,
+        "MUL": _ELEMENTWISE,
+        "MAXIMUM": (*_ELEMENTWISE, compares_on_one_grid),
+        "MINIMUM": (*_ELEMENTWISE, compares_on_one_grid),
+        "PRELU": (*_DATA, has_constant_alpha, fits_one_cube),
+        "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_one_cube),
+        **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), (*_DATA, fits_one_cube)),
+        **dict.fromkeys(
+            ("ABS", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "LOOKUP", "RELU_N1_TO_1", "TANH"),
+            (*_DATA, fits_lookup),
+        ),
+        "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
+        "CONCATENATION": (*_DATA, has_no_activation, works_along_a_side, fits_one_cube),
+        "TRANSPOSE_CONV": (
+            *_IMAGE,
+            has_constant_weights,
+            has_symmetric_int8_weights,
+            has_int32_bias,
+            has_clamp_activation,
+        ),
+        "RESIZE_NEAREST_NEIGHBOR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, repeats_pixels),
+        "RESIZE_BILINEAR": (*_IMAGE, has_equal_grid, interpolates_whole_steps, has_few_phases, steps_evenly),
+        "SPACE_TO_DEPTH": (*_IMAGE, has_equal_grid, input_fits_one_cube, fits_one_cube),
+        "DEPTH_TO_SPACE": (*_IMAGE, has_equal_grid, input_fits_one_cube),
+        "SQUEEZE": (*_DATA, has_equal_grid, keeps_pixels),
+        "EXPAND_DIMS": (*_DATA, has_equal_grid, keeps_pixels),
+        "TRANSPOSE": (*_DATA, has_equal_grid, keeps_order),
+        "SPLIT": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
+        "SPLIT_V": (*_DATA, has_equal_grid, works_along_a_side, input_fits_one_cube),
+        "SLICE": (*_DATA, has_equal_grid, slices_sides, input_fits_one_cube),
+        "STRIDED_SLICE": (*_DATA, has_equal_grid, slices_sides, keeps_channels, input_fits_one_cube),
+        "GATHER": (*_DATA, has_equal_grid, chooses_channels, input_fits_one_cube, fits_one_cube),
+        "PAD": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
+        "PADV2": (*_DATA, has_equal_grid, pads_sides, fits_one_cube),
+        "MIRROR_PAD": (*_DATA, has_equal_grid, pads_sides, keeps_channel_count, fits_one_cube),
+        "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation, input_fits_one_cube),
+        "MEAN": (*_DATA, reduces_height_and_width, has_batch_1),
+        "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),
+    }
+)
+"""The operators that the NPU path takes, each with its rules in the order in which they are checked."""
+
+
+def check(graph: Graph, op: Operator) -> None:
+    """Raise ConstraintError with the first rule that `op` breaks."""
+    if op.kind not in CONSTRAINTS:
+        raise ConstraintError(f"{op.kind} has no NPU form")
+    for rule in CONSTRAINTS[op.kind]:
+        if not rule(graph, op):
+            detail = f" ({op.unsupported})" if rule is is_analysable else ""
+            raise ConstraintError(f"{rule.__doc__}{detail}")
+
+
+def supported_operators() -> str:
+    """The rules above as a Markdown page (docs/operators.md)."""
+    lines = [
+        "# Operators on the NPU",
+        "",
+        "Made from the rules' docstrings by `python -m rocketnpu.compiler.constraints.table > docs/operators.md`.",
+        "",
+        "An operator that breaks a rule runs on the CPU, through LiteRT or ONNX Runtime, and `session.steps`,",
+        "`rocketnpu run` and `compile` name the rule. All other operators run on the CPU. Sizes that one task cannot",
+        "hold are cut into several; where no cut is possible, the rule that tiling found is named in the same way.",
+    ]
+    for kind, rules in CONSTRAINTS.items():
+        lines += ["", f"## {kind}", "", *(f"- {rule.__doc__}" for rule in rules)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(supported_operators(), end="")

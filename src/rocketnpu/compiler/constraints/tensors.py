@@ -1,0 +1,121 @@
+"""An operator's tensors, and what the NPU path asks of all of them: predicates as in constraints/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from rocketnpu.compiler.npu_ops import cube_shape
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.hw import limits
+from rocketnpu.ir import BYTE_TYPES, Graph, Operator, Tensor
+
+ELEMENTWISE = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
+"""Operators on two tensors, element by element."""
+
+
+@dataclass(frozen=True)
+class Operands:
+    """An operator's tensors: its data input, its weights and bias where it has them, and its output."""
+
+    data: Tensor
+    output: Tensor
+    weights: Tensor | None
+    bias: Tensor | None
+
+
+_POSITIONS: Mapping[str, tuple[int, int, int]] = MappingProxyType({"SPLIT": (1, 2, 3), "TRANSPOSE_CONV": (2, 1, 3)})
+"""Where data, weights and bias are among the inputs, if they are not the first three."""
+
+
+def operands(graph: Graph, op: Operator) -> Operands:
+    """The tensors of an operator with one data input."""
+    inputs = [None if name is None else graph.tensors[name] for name in op.inputs]
+    inputs += [None] * (4 - len(inputs))
+    data, weights, bias = (inputs[index] for index in _POSITIONS.get(op.kind, (0, 1, 2)))
+    if data is None:
+        raise ConstraintError("the data input is present")
+    return Operands(data, graph.tensors[op.outputs[0]], weights, bias)
+
+
+def data_inputs(op: Operator) -> tuple[str, ...]:
+    """Names of the inputs that are data: not weights or bias, nor shapes or axes."""
+    first = _POSITIONS.get(op.kind, (0,))[0]
+    count = len(op.inputs) if op.kind == "CONCATENATION" else 2 if op.kind in ELEMENTWISE else 1
+    return tuple(name for name in op.inputs[first : first + count] if name is not None)
+
+
+def data_tensors(graph: Graph, op: Operator) -> list[Tensor]:
+    """Data tensors that come in and go out."""
+    return [graph.tensors[name] for name in (*data_inputs(op), *op.outputs)]
+
+
+def is_analysable(_graph: Graph, op: Operator) -> bool:
+    """the operator's options are ones the compiler knows"""
+    return op.unsupported is None
+
+
+def is_int8_per_tensor(graph: Graph, op: Operator) -> bool:
+    """data tensors are int8 or uint8 with one scale and zero point"""
+    return all(
+        tensor.dtype in BYTE_TYPES and tensor.quantization is not None and tensor.quantization.scales.size == 1
+        for tensor in data_tensors(graph, op)
+    )
+
+
+def has_variable_data(graph: Graph, op: Operator) -> bool:
+    """data inputs are not constants"""
+    return all(tensor.data is None for tensor in data_tensors(graph, op))
+
+
+def has_one_dtype(graph: Graph, op: Operator) -> bool:
+    """input and output have the same data type"""
+    return len({tensor.dtype for tensor in data_tensors(graph, op)}) == 1
+
+
+def is_not_empty(graph: Graph, op: Operator) -> bool:
+    """no dimension is zero"""
+    return all(0 not in tensor.shape for tensor in data_tensors(graph, op))
+
+
+def has_rank_4(graph: Graph, op: Operator) -> bool:
+    """input and output have four dimensions"""
+    return all(len(tensor.shape) == 4 for tensor in data_tensors(graph, op))
+
+
+def has_batch_1(graph: Graph, op: Operator) -> bool:
+    """the batch is 1"""
+    return all(tensor.shape[0] == 1 for tensor in data_tensors(graph, op))
+
+
+def has_equal_grid(graph: Graph, op: Operator) -> bool:
+    """input and output have the same scale and zero point"""
+    grids = [tensor.quantization for tensor in data_tensors(graph, op)]
+    first = grids[0]
+    return first is not None and all(
+        grid is not None and grid.scales[0] == first.scales[0] and grid.zero_points[0] == first.zero_points[0]
+        for grid in grids
+    )
+
+
+def fits_row_registers(graph: Graph, op: Operator) -> bool:
+    """the output is at most 8192 pixels wide"""
+    return cube_shape(operands(graph, op).output).width <= limits.MAX_CUBE
+
+
+def fits_one_cube(graph: Graph, op: Operator) -> bool:
+    """height, width and channels are at most 8192"""
+    shape = cube_shape(operands(graph, op).output)
+    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
+
+
+def fits_lookup(graph: Graph, op: Operator) -> bool:
+    """width is at most 4096, height and channels are at most 8192"""
+    return fits_one_cube(graph, op) and cube_shape(operands(graph, op).output).width <= limits.MAX_LUT_WIDTH
+
+
+def input_fits_one_cube(graph: Graph, op: Operator) -> bool:
+    """height, width and channels of the input are at most 8192"""
+    shape = cube_shape(operands(graph, op).data)
+    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE

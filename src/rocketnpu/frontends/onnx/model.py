@@ -1,0 +1,236 @@
+"""ONNX files to checked and cleaned models: what every later step may rely on.
+
+1. The file is one whole: no data in other files, and onnx.checker finds nothing wrong with it.
+2. What cannot be cut into pieces is named, and left as it is: control flow, local functions, sequences, sparse tensors,
+   foreign operators.
+3. A batch of no fixed size becomes 1; other sizes that are not fixed are refused.
+4. Quantized models are brought to opset 13, the first one that can say "per channel", and all models to the newest one
+   that ONNX Runtime runs.
+5. Arithmetic on constants and shapes is done once, here.
+6. What only moves quantized elements is quantized itself (quantize_moves.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
+from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
+from rocketnpu.frontends.onnx.quantize_moves import keep_grids
+
+MIN_OPSET = 13
+"""DequantizeLinear has an axis, and Squeeze and its kin have operands instead of attributes, from here on."""
+
+MAX_OPSET = 26
+"""What ONNX Runtime 1.31 takes without asking for an environment variable; the onnx package is ahead of it."""
+
+KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Operators that ONNX Runtime brings along."""
+
+QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear", *QLINEAR})
+
+FOLDED = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Ceil",
+        "Concat",
+        "Div",
+        "Floor",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Reshape",
+        "Shape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""What shapes are computed with. None makes much out of little, as Range, Tile and Expand could."""
+
+FOLDED_ELEMENTS = 1024
+"""Operands above this are no shape arithmetic; two of them broadcast to at most a million elements."""
+
+TIDIED = frozenset({"Constant", "Dropout", "Identity", "Shape", "Size"})
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A checked model (onnx.ModelProto), the names its file had, and why it cannot be cut (None when it can)."""
+
+    model: Any
+    names: frozenset[str]
+    opaque: str | None
+
+
+def read_model(data: bytes, name: str) -> Source:
+    """The model in an ONNX file's bytes; `name` is what error messages call the file.
+
+    Raises ModelError for a file that is malformed, is not whole, or has inputs of no fixed size.
+    """
+    onnx = library("onnx")
+    model = onnx.ModelProto()
+    with refusal_is_model_error(f"{name} is not an ONNX model"):
+        model.ParseFromString(data)
+    with refusal_is_model_error(f"{name} is malformed"):
+        _refuse_external(model, name)
+        _check(model)
+        _drop_constant_inputs(model)
+        names = frozenset(output for node in model.graph.node for output in node.output)
+        opaque = _opaque(model)
+        _fix_sizes(model.graph, name)
+    model = _converted(model, name, at_most=MAX_OPSET)
+    if opaque is None and any(node.op_type in QUANTIZING for node in model.graph.node):
+        model = _converted(model, name, at_least=MIN_OPSET)
+        rewrite_qlinear(model)
+    if opaque is None and _needs_tidying(model):
+        model = _tidied(model, name)
+    if opaque is None:
+        keep_grids(model)
+    return Source(model, names, opaque)
+
+
+def _check(model: Any) -> None:
+    """onnx.checker, which asks for the shapes of outputs; ONNX Runtime does not, and they follow from the inputs."""
+    bare = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    bare = [declared for declared in bare if not declared.HasField("shape")]
+    for declared in bare:
+        declared.shape.SetInParent()
+    library("onnx").checker.check_model(model)
+    for declared in bare:
+        declared.ClearField("shape")
+
+
+def opset(model: Any) -> int:
+    """The version of ONNX's own operators that the model is written in."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every constant of a graph and of the graphs in its attributes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.initializer:
+                    yield from _tensors(inner)
+
+
+def _refuse_external(model: Any, name: str) -> None:
+    external = library("onnx").TensorProto.EXTERNAL
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == external:
+            raise ModelError(f"{name} keeps {tensor.name} in another file; save it with its data inside")
+    for function in model.functions:
+        for node in function.node:
+            if any(attribute.t.data_location == external for attribute in node.attribute):
+                raise ModelError(
+                    f"{name} keeps data of its function {function.name} in another file; save it with its data inside"
+                )
+
+
+def _drop_constant_inputs(model: Any) -> None:
+    """Constants that are inputs too have default values, which is how old files list all their constants."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in constants]
+    if len(kept) != len(model.graph.input):
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        model.ir_version = max(model.ir_version, 4)  # before, constants had to be inputs
+
+
+def _opaque(model: Any) -> str | None:
+    if model.functions:
+        return f"it has a function of its own, {model.functions[0].name}"
+    if model.graph.sparse_initializer:
+        return "it has sparse constants"
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            return f"{value.name} is not a tensor"
+    for node in model.graph.node:
+        if node.domain not in KNOWN_DOMAINS:
+            return f"its operator {node.op_type} is not ONNX's ({node.domain})"
+        if any(attribute.g.node or attribute.graphs for attribute in node.attribute):
+            return f"its operator {node.op_type} is control flow"
+        if node.op_type.startswith(("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")):
+            return f"its operator {node.op_type} works on sequences"
+    return None
+
+
+def _fix_sizes(graph: Any, name: str) -> None:
+    """Rule 3; the sizes of all other tensors follow from those of the inputs."""
+    batches: set[str] = set()
+    for value in graph.input:
+        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+            raise ModelError(f"input {value.name} of {name} has no shape; export the model with a fixed one")
+        sizes = value.type.tensor_type.shape.dim
+        if sizes and not sizes[0].HasField("dim_value"):
+            batches.add(sizes[0].dim_param)
+            sizes[0].dim_value = 1
+        for axis, size in enumerate(sizes):
+            if size.dim_param and size.dim_param in batches:
+                size.dim_value = 1
+            if not size.HasField("dim_value") or size.dim_value < 0:
+                label = size.dim_param or "unknown"
+                raise ModelError(
+                    f"input {value.name} of {name} has no fixed size in dimension {axis} ({label});"
+                    " export the model with fixed sizes"
+                )
+
+
+def _converted(model: Any, name: str, at_least: int = 1, at_most: int = MAX_OPSET) -> Any:
+    """The model in an opset of this range (rule 4)."""
+    wanted = min(max(opset(model), at_least), at_most)
+    if opset(model) == wanted:
+        return model
+    with refusal_is_model_error(f"{name} has opset {opset(model)} and can't be brought to {wanted}"):
+        return library("onnx.version_converter").convert_version(model, wanted)
+
+
+def _needs_tidying(model: Any) -> bool:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return any(
+        node.op_type in TIDIED or (node.op_type in FOLDED and constants.issuperset(node.input))
+        for node in model.graph.node
+    )
+
+
+def _tidied(model: Any, name: str) -> Any:
+    """Rule 5. Quantized constants stay as they are, with the operator that unpacks them."""
+    ir, passes = library("onnx_ir"), library("onnx_ir.passes.common")
+    optimizer = library("onnxscript.optimizer")
+
+    def should_fold(node: Any) -> bool | None:
+        return None if node.op_type in FOLDED else False
+
+    with refusal_is_model_error(f"the constants of {name} can't be computed"):
+        graph = ir.serde.deserialize_model(model)
+        optimizer.fold_constants(
+            graph,
+            onnx_shape_inference=True,
+            input_size_limit=FOLDED_ELEMENTS,
+            output_size_limit=FOLDED_ELEMENTS**2,
+            should_fold=should_fold,
+        )
+        for tidy in (
+            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            passes.IdentityEliminationPass(),
+            passes.RemoveUnusedNodesPass(),
+            passes.TopologicalSortPass(),
+        ):
+            tidy(graph)
+        return ir.serde.serialize_model(graph)

@@ -1,0 +1,280 @@
+"""TFLite files to graphs: every tensor and operator of the first subgraph, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rocketnpu.errors import ModelError, counted
+from rocketnpu.frontends.tflite.flatbuffer import Reader, enum_names, malformed_is_model_error, read_root
+from rocketnpu.frontends.tflite.opaque import data_dependent_shape, opaque_kind
+from rocketnpu.frontends.tflite.options import read_options
+from rocketnpu.frontends.tflite.shapes import check_shape, settle_shapes
+from rocketnpu.ir import SMALLEST_SCALE, Graph, Operator, Quantization, Tensor
+
+DTYPES: dict[str, np.dtype[np.generic]] = {
+    "FLOAT32": np.dtype("<f4"),
+    "FLOAT16": np.dtype("<f2"),
+    "FLOAT64": np.dtype("<f8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+    "COMPLEX64": np.dtype("<c8"),
+    "COMPLEX128": np.dtype("<c16"),
+}
+"""Tensor types that numpy can hold. The others (strings, packed 4-bit ...) make the graph opaque, with dtype object."""
+
+_TYPE_NAMES = enum_names("TensorType")
+_KIND_NAMES = enum_names("BuiltinOperator")
+
+
+@dataclass(frozen=True)
+class _SourceTensor:
+    """A tensor as the graph sees it, and what else of it decides what can be done with its operators."""
+
+    tensor: Tensor
+    is_variable: bool
+    opaque: str | None
+    unsupported: str | None
+
+
+def load_tflite(model: bytes, name: str) -> Graph:
+    """The graph of the first subgraph of a TFLite file; `name` is what error messages call the file.
+
+    Raises ModelError for a file that is malformed, contradicts itself, or keeps buffers outside itself.
+    """
+    root = read_root(model, name)
+    reader = Reader(model)
+    with malformed_is_model_error(f"the list of subgraphs of {name}"):
+        if root.SubgraphsLength() < 1:
+            raise ModelError(f"{name} has no subgraph")
+        subgraph = root.Subgraphs(0)
+        tables = reader.tables(subgraph, "Tensors")
+        buffers = reader.tables(root, "Buffers")
+        inputs = _indices(reader, subgraph, "Inputs", len(tables), f"input list of {name}")
+        outputs = _indices(reader, subgraph, "Outputs", len(tables), f"output list of {name}")
+    if len(set(inputs)) != len(inputs):
+        raise ModelError(f"{name} lists a graph input twice")
+    names = unique_names([_name(reader, index, table) for index, table in enumerate(tables)], (*inputs, *outputs))
+    sources = [_read_tensor(reader, table, names[index], buffers) for index, table in enumerate(tables)]
+    operators, opaque_operator = _read_operators(reader, root, subgraph, sources, name)
+    tensors, doubtful_shape = settle_shapes(operators, {source.tensor.name: source.tensor for source in sources})
+    graph = Graph(
+        tensors=tensors,
+        operators=operators,
+        inputs=tuple(names[index] for index in inputs),
+        outputs=tuple(names[index] for index in outputs),
+        model=model,
+    )
+    variables = {source.tensor.name for source in sources if source.is_variable}
+    _check_order(graph, variables | {source.tensor.name for source in sources if source.opaque})
+    reasons = (
+        opaque_operator,
+        f"tensor {min(variables)} is a variable" if variables else None,
+        *(source.opaque for source in sources),
+        data_dependent_shape(graph),
+        doubtful_shape,
+    )
+    return replace(graph, opaque=next((reason for reason in reasons if reason is not None), None))
+
+
+def unique_names(names: Sequence[str], first: Sequence[int]) -> list[str]:
+    """Names that differ: those that repeat or are empty get `#index`; the indices in `first` choose first."""
+    result = [""] * len(names)
+    taken: set[str] = set()
+    for index in dict.fromkeys((*first, *range(len(names)))):
+        unique = names[index] or f"#{index}"
+        while unique in taken:
+            unique += f"#{index}"
+        taken.add(unique)
+        result[index] = unique
+    return result
+
+
+def _name(reader: Reader, index: int, table: Any) -> str:
+    with malformed_is_model_error(f"the name of tensor {index}"):
+        return reader.text(table, "Name")
+
+
+def _indices(reader: Reader, table: Any, field: str, count: int, where: str) -> tuple[int, ...]:
+    """A list of tensor indices, all of them in 0..count-1."""
+    indices = tuple(int(index) for index in reader.numbers(table, field))
+    for index in indices:
+        if not 0 <= index < count:
+            raise ModelError(f"the {where} names tensor {index}, but the file has {counted(count, 'tensor')}")
+    return indices
+
+
+def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) -> _SourceTensor:
+    """One tensor, its shape, type, quantization and constant data checked against each other."""
+    with malformed_is_model_error(f"tensor {name}"):
+        type_name = _TYPE_NAMES.get(table.Type())
+        if type_name is None:
+            raise ModelError(f"tensor {name} has unknown type number {table.Type()}")
+        dtype = DTYPES.get(type_name, np.dtype(object))
+        shape = tuple(int(size) for size in reader.numbers(table, "Shape"))
+        check_shape(name, shape, dtype)
+        quantization = table.Quantization()
+        details = "" if quantization is None or not quantization.DetailsType() else "custom quantization"
+        grid = None if quantization is None else _read_quantization(reader, quantization, name, shape, dtype)
+        opaque = None
+        data = None
+        if dtype.hasobject:
+            opaque = f"tensor {name} has type {type_name}"
+        elif table.Sparsity() is not None:
+            opaque = f"tensor {name} is sparse"
+        else:
+            data = _read_data(reader, table, name, shape, dtype, buffers)
+        return _SourceTensor(
+            tensor=Tensor(name, shape, dtype, grid, data),
+            is_variable=bool(table.IsVariable()),
+            opaque=opaque,
+            unsupported=f"tensor {name} has {details}" if details else None,
+        )
+
+
+def _read_quantization(
+    reader: Reader, table: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> Quantization | None:
+    """The quantization of an integer tensor; None when it has no scales (converters also note ranges of float ones)."""
+    with np.errstate(invalid="ignore"):  # a damaged scale may be a signalling NaN, which is refused below
+        scales = reader.numbers(table, "Scale").astype(np.float64)
+    zero_points = reader.numbers(table, "ZeroPoint").astype(np.int64)
+    if scales.size == 0 or dtype.kind not in "iu":
+        return None
+    sound = np.isfinite(scales) & (scales >= SMALLEST_SCALE)
+    if not sound.all():
+        raise ModelError(f"tensor {name} has the scale {scales[~sound][0]}; scales must be finite and positive")
+    if zero_points.size not in (0, 1, scales.size):
+        raise ModelError(
+            f"tensor {name} has {counted(scales.size, 'scale')} but {counted(zero_points.size, 'zero point')}"
+        )
+    zero_points = np.broadcast_to(zero_points if zero_points.size else np.zeros(1, np.int64), scales.shape)
+    limits = np.iinfo(dtype.str)
+    if (zero_points < limits.min).any() or (zero_points > limits.max).any():
+        wrong = zero_points[(zero_points < limits.min) | (zero_points > limits.max)][0]
+        raise ModelError(f"tensor {name} has the zero point {wrong}, outside the range of {dtype}")
+    if scales.size == 1:
+        return Quantization(scales, zero_points)
+    axis: int = table.QuantizedDimension()
+    if not 0 <= axis < len(shape) or shape[axis] != scales.size:
+        raise ModelError(f"tensor {name} of shape {shape} has {counted(scales.size, 'scale')} along axis {axis}")
+    return Quantization(scales, zero_points, axis)
+
+
+def _read_data(
+    reader: Reader, table: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], buffers: Sequence[Any]
+) -> NDArray[np.generic] | None:
+    """Constant data as a read-only array of `shape`, None when the tensor has no buffer of its own."""
+    index: int = table.Buffer()
+    if index >= len(buffers):
+        raise ModelError(f"tensor {name} refers to buffer {index}, but the file has {counted(len(buffers), 'buffer')}")
+    if table.ExternalBuffer():
+        raise ModelError(f"tensor {name} keeps its data in another file; convert the model to a single file")
+    raw = reader.stored(buffers[index])
+    if raw.size == 0:
+        return None
+    expected = math.prod(shape) * dtype.itemsize
+    if raw.size != expected:
+        raise ModelError(
+            f"tensor {name} of shape {shape} and type {dtype} needs {expected} bytes, its buffer has {raw.size}"
+        )
+    data = raw.view(dtype).reshape(shape)
+    if not data.flags.aligned:
+        reader.spend(raw.size)
+        data = data.copy()
+        data.flags.writeable = False
+    return data
+
+
+def _read_operators(
+    reader: Reader, root: Any, subgraph: Any, sources: Sequence[_SourceTensor], model_name: str
+) -> tuple[tuple[Operator, ...], str | None]:
+    """All operators, and the reason why one of them makes the graph opaque, if one does."""
+    with malformed_is_model_error(f"the list of operators of {model_name}"):
+        kinds = [_kind(code) for code in reader.tables(root, "OperatorCodes")]
+        tables = reader.tables(subgraph, "Operators")
+    operators: list[Operator] = []
+    opaque: str | None = None
+    for index, table in enumerate(tables):
+        with malformed_is_model_error(f"operator {index}"):
+            code: int = table.OpcodeIndex()
+            if code >= len(kinds):
+                raise ModelError(
+                    f"operator {index} has operator code {code}, but the file has {counted(len(kinds), 'code')}"
+                )
+            operator = _read_operator(reader, table, index, kinds[code], sources)
+            reason = opaque_kind(operator)
+            if reader.numbers(table, "MutatingVariableInputs").any():
+                reason = f"operator {index} ({operator.kind}) changes its inputs"
+        operators.append(operator)
+        opaque = opaque or reason
+    return tuple(operators), opaque
+
+
+def _kind(code: Any) -> str:
+    """The operator's name: old files have an 8-bit code only, new ones both (schema.fbs, table OperatorCode)."""
+    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+    kind = _KIND_NAMES.get(number)
+    if kind is None:
+        raise ModelError(f"operator code {number} is not known to the installed TFLite schema")
+    return kind
+
+
+def _read_operator(reader: Reader, table: Any, index: int, kind: str, sources: Sequence[_SourceTensor]) -> Operator:
+    where = f"operator {index} ({kind})"
+    outputs = _indices(reader, table, "Outputs", len(sources), f"output list of {where}")
+    inputs: list[int | None] = []
+    for tensor in reader.numbers(table, "Inputs"):
+        if not -1 <= tensor < len(sources):
+            raise ModelError(f"{where} reads tensor {tensor}, but the file has {counted(len(sources), 'tensor')}")
+        inputs.append(int(tensor) if tensor >= 0 else None)  # -1: an optional input that is left out
+    used = [sources[tensor] for tensor in (*inputs, *outputs) if tensor is not None]
+    operands = tuple(None if tensor is None else sources[tensor].tensor for tensor in inputs)
+    results = tuple(sources[tensor].tensor for tensor in outputs)
+    options, unsupported = read_options(reader, table, kind, where, operands, results)
+    return Operator(
+        kind=kind,
+        index=index,
+        inputs=tuple(None if tensor is None else tensor.name for tensor in operands),
+        outputs=tuple(tensor.name for tensor in results),
+        options=options,
+        unsupported=unsupported or next((source.unsupported for source in used if source.unsupported), None),
+    )
+
+
+def _check_order(graph: Graph, unread: set[str]) -> None:
+    """Each tensor has one origin (graph input, constant or operator) and is read only after it exists.
+
+    Operators in execution order cannot form a cycle. Tensors without elements need no origin, and neither do those in
+    `unread`: variables, and constants whose data has no numpy type.
+    """
+    known = {name for name, tensor in graph.tensors.items() if tensor.data is not None or 0 in tensor.shape} | unread
+    for name in graph.inputs:
+        if graph.tensors[name].data is not None:
+            raise ModelError(f"graph input {name} is a constant")
+    known |= set(graph.inputs)
+    produced = {*graph.inputs, *(name for name, tensor in graph.tensors.items() if tensor.data is not None)}
+    for operator in graph.operators:
+        for name in operator.inputs:
+            if name is not None and name not in known:
+                raise ModelError(f"operator {operator.index} ({operator.kind}) reads {name} before it is produced")
+        for name in operator.outputs:
+            if name in produced:
+                raise ModelError(f"operator {operator.index} ({operator.kind}) produces {name}, which exists already")
+            produced.add(name)
+            known.add(name)
+    for name in graph.outputs:
+        if name not in known:
+            raise ModelError(f"graph output {name} is never produced")
