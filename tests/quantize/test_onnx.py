@@ -137,6 +137,36 @@ def test_several_inputs_are_calibrated_by_name():
     assert quantized.report.inputs == 5
 
 
+def moves_of_float_tensors() -> dict[str, bytes]:
+    """Operators that move a tensor which stays float, and a layer that reads the moved one; input x, output y."""
+    flat = OnnxBuilder()
+    y = flat.node("Flatten", flat.input((1, 4, 4, 4), name="x"))
+    flattened = flat.build(flat.node("Gemm", y, flat.constant(normal((64, 10), 0.1, 0)), name="y"), dtype=np.float32)
+    turned = OnnxBuilder()
+    y = turned.node("Transpose", turned.input((1, 8, 4, 16), name="x"), perm=[0, 2, 1, 3])
+    kernel = turned.constant(normal((16, 8), 0.1, 0))
+    transposed = turned.build(turned.node("MatMul", y, kernel, name="y"), dtype=np.float32)
+    chosen = OnnxBuilder()
+    y = chosen.node("LayerNormalization", chosen.input((1, 5, 16), name="x"), chosen.constant(np.ones(16, np.float32)))
+    y = chosen.node("Gather", y, chosen.constant(np.array(0)), axis=1)
+    kernel = chosen.constant(normal((16, 8), 0.1, 0))
+    gathered = chosen.build(chosen.node("MatMul", y, kernel, name="y"), dtype=np.float32)
+    soft = OnnxBuilder()
+    y = soft.node("Conv", soft.input((1, 4, 4, 4), name="x"), soft.constant(normal((8, 4, 1, 1), 0.3, 0)))
+    y = soft.node("Reshape", soft.node("Softmax", y), soft.constant(np.array([1, 128])))
+    reshaped = soft.build(soft.node("Gemm", y, soft.constant(normal((128, 10), 0.1, 1)), name="y"), dtype=np.float32)
+    return {"Flatten": flattened, "Transpose": transposed, "Gather": gathered, "Reshape": reshaped}
+
+
+@pytest.mark.parametrize("kind", ["Flatten", "Transpose", "Gather", "Reshape"])
+def test_moves_may_read_tensors_that_stay_float(kind: str):
+    data = moves_of_float_tensors()[kind]
+    samples = inputs(4, load_model(data).tensors["x"].shape)
+    quantized = rn.quantize(data, samples)
+    assert quantized.report.outputs["y"] > 35
+    assert verify(quantized.model, [{"x": samples[0]}]).worst_npu_layer <= 1
+
+
 def test_what_cannot_be_quantized_is_refused_with_one_line():
     control = OnnxBuilder()
     body = onnx.helper.make_graph(

@@ -87,7 +87,8 @@ def quantize(
 
     found = load_model(quantized)
     names = kind.float_names(found, ranges)
-    comparison = Comparison(_original(kind, graph), kind.run_float(equal), kind.run_quantized(quantized), found, names)
+    prepared_run, quantized_run = kind.run_float(equal), kind.run_quantized(found.model)
+    comparison = Comparison(_original(kind, graph), prepared_run, quantized_run, found, names)
     layers, outputs = compare(comparison, held, _Step(progress, "measuring", len(held)))
     return QuantizedModel(quantized, kind.name, Report(len(samples), len(held), layers, outputs))
 
