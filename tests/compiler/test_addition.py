@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rocketnpu as rn
 from rocketnpu.hw.registers import DPU
 from support.agreement import agreement, assert_mostly_equal, reason_on_cpu, run_on_npu
 from support.models import Grid, ModelBuilder
@@ -83,10 +84,19 @@ def test_any_rank(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 9000, 4), (1, 9000, 1, 4), (1, 2, 2, 9000)])
-def test_cubes_beyond_the_field_stay_on_the_cpu(shape: tuple[int, ...]) -> None:
+def test_sizes_beyond_the_field(shape: tuple[int, ...]) -> None:
     model = ModelBuilder(seed=7)
-    reason = reason_on_cpu(model, model.add(model.input(shape), model.input(shape)))
-    assert reason == "height, width and channels are at most 8192"
+    run_on_npu(model, model.add(model.input(shape), model.input(shape)))
+
+
+def test_more_than_the_device_has_room_for_stays_on_the_cpu() -> None:
+    """One channel takes as much room as 16."""
+    model = ModelBuilder(seed=7)
+    program = rn.compile(model.build(model.add(model.input((1, (1 << 26) + 1, 1)), model.input((1, 1, 1)))))
+    (step,) = program.steps
+    assert step.operators[0].reason == (
+        "each data tensor takes at most 1 GiB on the device, where 16 channels are 16 bytes a pixel"
+    )
 
 
 def test_broadcasting_rows_stays_on_the_cpu() -> None:

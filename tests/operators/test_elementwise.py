@@ -24,32 +24,14 @@ PIXEL = "one pixel"
 MOST_SPREAD = 8192
 """Values over which a test spreads one pixel: each 16 rows and columns take a task."""
 
-TABLE = "what a table clamps is at most 4096 pixels wide"
 SAME_SHAPE = (
     "operands that are not constants have the output's shape; one of two may be a single pixel of as many channels"
 )
-CUBE = "height, width and channels are at most 8192"
 MINUEND = "what is subtracted from a constant tensor meets one value in each channel"
 
 FINEST_ON_CPU = 0.4
 """Output steps in a step of sum or product above which LiteRT's optimized kernels may wrap around: the 2^16 steps of a
 product are then more than 15 bits. Its reference ones do not."""
-
-
-def cube(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels on the device."""
-    *rows, width, channels = (1, 1, *shape)
-    return int(np.prod(rows)), width, channels
-
-
-def unmet(shape: tuple[int, ...], activation: str, output: Grid) -> str | None:
-    """Sizes are 13-bit fields minus one; a table, for clamps that are not at zero, has 4096 columns."""
-    if max(cube(shape)) > 8192:
-        return CUBE
-    steps = round(1 / float(np.float32(output.scale)))
-    low, high = max(output.zero - steps, -128), min(output.zero + steps, 127)
-    needs_table = activation == "RELU_N1_TO_1" and (low, high) != (-128, 127) and low != output.zero
-    return TABLE if needs_table and cube(shape)[1] > 4096 else None
 
 
 def overflows_on_cpu(kind: str, first: Grid, second: Grid, output: Grid) -> bool:
@@ -88,9 +70,7 @@ def test_arithmetic_of_two_tensors(
     a = grid_input(model, pixel if small == "first" else shape, first, dtype)
     b = grid_input(model, pixel if small == "second" else shape, second, dtype)
     y = model.elementwise(kind, a, b, activation, stored(output, dtype))
-    reason = unmet(shape, activation, output)
-    assume(reason is None or not overflows_on_cpu(kind, first, second, output))
-    proven(model.build(y), inputs_of(model, values), reason)
+    proven(model.build(y), inputs_of(model, values))
 
 
 @examples(20)
@@ -131,11 +111,7 @@ def test_arithmetic_with_a_constant(
     operands = (constant, x) if constant_first else (x, constant)
     y = model.elementwise(kind, *operands, activation, stored(output, dtype))
     pixels = np.broadcast_to(fixed_values, shape).reshape(-1, shape[-1])
-    reason = unmet(shape, activation, output)
-    if (pixels == pixels[0]).all():  # a bias or a weight for each channel, where any clamp is possible
-        reason = reason if reason == CUBE else None
-    elif kind == "SUB" and constant_first and reason != CUBE:
-        reason = MINUEND
+    reason = MINUEND if kind == "SUB" and constant_first and (pixels != pixels[0]).any() else None
     assume(reason is None or not overflows_on_cpu(kind, grid, fixed, output))
     proven(model.build(y), inputs_of(model, values), reason)
 
@@ -151,7 +127,5 @@ def test_extrema(
         other = model.constant(random_values(model.rng, shape[-1:], dtype), stored(grid, dtype))
     else:
         other = grid_input(model, shape, grid, dtype)
-    result = proven(
-        model.build(model.extremum(kind, x, other)), inputs_of(model, values), CUBE if max(cube(shape)) > 8192 else None
-    )
+    result = proven(model.build(model.extremum(kind, x, other)), inputs_of(model, values))
     assert result.unequal == 0

@@ -36,6 +36,8 @@ MAX_DATA_ENTRIES = (1 << 15) - 1
 
 MAX_CUBE = 8192
 """Width, height and channels of a DPU or PPU cube (13-bit, minus one)."""
+MAX_NOTCH = 8191
+"""Pixels that a DPU task leaves out behind each row it writes (NOTCH_ADDR: 13-bit, raw; hardware/registers.csv)."""
 MAX_POOL_WINDOW = 16
 """PPU window and stride (4-bit, minus one; hardware/ppu.md, Limits)."""
 MAX_POOL_PAD = 7

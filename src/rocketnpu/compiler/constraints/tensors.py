@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rocketnpu.compiler.npu_ops import cube_shape
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, cube_shape
 from rocketnpu.compiler.npu_ops.error import ConstraintError
-from rocketnpu.hw import limits
+from rocketnpu.hw.sizes import align
 from rocketnpu.ir import BYTE_TYPES, Graph, Operator, Tensor
+
+MAX_DEVICE_BYTES = 1 << 30
+"""Addresses have 32 bits: an operator with two inputs and an output of this size leaves room for little else."""
 
 ELEMENTWISE = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
 """Operators on two tensors, element by element."""
@@ -99,23 +102,7 @@ def has_equal_grid(graph: Graph, op: Operator) -> bool:
     )
 
 
-def fits_row_registers(graph: Graph, op: Operator) -> bool:
-    """the output is at most 8192 pixels wide"""
-    return cube_shape(operands(graph, op).output).width <= limits.MAX_CUBE
-
-
-def fits_one_cube(graph: Graph, op: Operator) -> bool:
-    """height, width and channels are at most 8192"""
-    shape = cube_shape(operands(graph, op).output)
-    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
-
-
-def fits_lookup(graph: Graph, op: Operator) -> bool:
-    """width is at most 4096, height and channels are at most 8192"""
-    return fits_one_cube(graph, op) and cube_shape(operands(graph, op).output).width <= limits.MAX_LUT_WIDTH
-
-
-def input_fits_one_cube(graph: Graph, op: Operator) -> bool:
-    """height, width and channels of the input are at most 8192"""
-    shape = cube_shape(operands(graph, op).data)
-    return max(shape.height, shape.width, shape.channels) <= limits.MAX_CUBE
+def fits_addresses(graph: Graph, op: Operator) -> bool:
+    """each data tensor takes at most 1 GiB on the device, where 16 channels are 16 bytes a pixel"""
+    sizes = (cube_shape(tensor) for tensor in data_tensors(graph, op))
+    return all(shape.pixels * align(shape.channels, ATOM_CHANNELS) <= MAX_DEVICE_BYTES for shape in sizes)

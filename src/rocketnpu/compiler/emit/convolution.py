@@ -204,7 +204,9 @@ def _set_dpu(task: TaskRegisters, conv: Convolution, values: Requantization, til
     task.set(DPU.DST_SURF_STRIDE, DST_SURF_STRIDE=shape.pixels)
     task.set(DPU.DATA_CUBE_WIDTH, WIDTH=width - 1)
     task.set(DPU.DATA_CUBE_HEIGHT, HEIGHT=height - 1)
-    task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=shape.width - width, NOTCH_ADDR_1=shape.width - width)
+    # Behind a single row, a gap has no meaning.
+    notch = 0 if height == 1 and shape.width - width > limits.MAX_NOTCH else shape.width - width
+    task.set(DPU.DATA_CUBE_NOTCH_ADDR, NOTCH_ADDR_0=notch, NOTCH_ADDR_1=notch)
     task.set(DPU.DATA_CUBE_CHANNEL, ORIG_CHANNEL=tile.c1 - tile.c0 - 1, CHANNEL=channels - 1)
     task.set(DPU.BS_CFG, BS_ALU_ALGO=codes.ALU_ADD, BS_ALU_SRC=1, BS_RELU_BYPASS=1)
     if values.per_channel:

@@ -12,11 +12,12 @@ shows whole. EW_RELU is the vendor's. The clamp of a copy is BN's, as the vendor
 from __future__ import annotations
 
 from rocketnpu.compiler.emit.command_list import Address, TaskRegisters
-from rocketnpu.compiler.emit.flying import flying_task, part_offset_bytes
-from rocketnpu.compiler.multicore.share import Share
+from rocketnpu.compiler.emit.flying import flying_task
 from rocketnpu.compiler.npu_ops import Elementwise, Operation, Rescale
 from rocketnpu.compiler.requantize.elementwise import ElementwiseValues
+from rocketnpu.compiler.tiling.areas import Area
 from rocketnpu.hw import codes
+from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 
 EW_ALU_ALGOS = {
@@ -29,10 +30,10 @@ EW_ALU_ALGOS = {
 
 
 def emit_elementwise(
-    form: Elementwise, values: ElementwiseValues, first: Address, second: Address, output: Address, part: Share
+    form: Elementwise, values: ElementwiseValues, first: Address, second: Address, output: Address, area: Area
 ) -> TaskRegisters:
-    """The task that combines a part of two cubes."""
-    task = flying_task(form.output, form.shape, first, output, part)
+    """The task that combines an area of two cubes."""
+    task = flying_task(form.output, form.shape, first, output, area)
     _set_first_operand(task, values)
     plain = (values.second_offset, values.ew_scale, values.ew_shift) == (0, 1, 0)
     task.set(
@@ -52,14 +53,14 @@ def emit_elementwise(
     task.set(DPU.EW_CVT_SCALE_VALUE, EW_OP_CVT_SCALE=values.ew_scale, EW_OP_CVT_SHIFT=values.ew_shift)
     _set_output(task, values, ties_away=form.ties_away)
     task.set(DPU_RDMA.RDMA_ERDMA_CFG, ERDMA_DATA_MODE=codes.PER_PIXEL, ERDMA_DATA_SIZE=codes.ELEMENT_8_BIT)
-    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + part_offset_bytes(form.shape, part))
+    task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + area.start * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=form.shape.pixels)
     return task
 
 
-def emit_copy(form: Rescale, values: ElementwiseValues, source: Address, output: Address, part: Share) -> TaskRegisters:
-    """The task that copies a part of a cube onto another grid."""
-    task = flying_task(form.output, form.output_shape, source, output, part)
+def emit_copy(form: Rescale, values: ElementwiseValues, source: Address, output: Address, area: Area) -> TaskRegisters:
+    """The task that copies an area of a cube onto another grid."""
+    task = flying_task(form.output, form.output_shape, source, output, area)
     _set_first_operand(task, values)
     clamps_above = values.relux is not None
     if form.low > -128 or clamps_above:

@@ -8,31 +8,27 @@ the rows that each core copies in its programs for several cores.
 from __future__ import annotations
 
 from rocketnpu.compiler.emit.command_list import Address, TaskRegisters
-from rocketnpu.compiler.multicore.share import Share
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, CubeShape
+from rocketnpu.compiler.tiling.areas import Area
 from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
 from rocketnpu.hw.sizes import align
 
 
-def part_offset_bytes(shape: CubeShape, part: Share) -> int:
-    """From the first byte of a cube to the first of a part."""
-    return (part.c0 // ATOM_CHANNELS * shape.pixels + part.y0 * shape.width) * ATOM_BYTES
-
-
 def flying_task(
-    name: str, whole: CubeShape, source: Address, output: Address, part: Share | None = None
+    name: str, whole: CubeShape, source: Address, output: Address, area: Area | None = None
 ) -> TaskRegisters:
-    """A task that copies a cube or a part of it, with BS, BN and EW bypassed and OUT_CVT at gain 1.
+    """A task that copies a cube or an area of it, with BS, BN and EW bypassed and OUT_CVT at gain 1.
 
     `source` and `output` are where the whole cubes start.
     """
     task = TaskRegisters(name, (DPU, DPU_RDMA))
-    shape, pitch = whole, whole.pixels
-    if part is not None:
-        shape = CubeShape(part.y1 - part.y0, whole.width, part.c1 - part.c0)
-        source, output = (address + part_offset_bytes(whole, part) for address in (source, output))
+    shape = whole
+    if area is not None:
+        shape = CubeShape(area.height, area.width, area.channels)
+        source, output = (address + area.start * ATOM_BYTES for address in (source, output))
+    pitch = max(whole.pixels, shape.pixels)  # an area of more pixels is a single plane
     channels = align(shape.channels, ATOM_CHANNELS)
     task.set(DPU.FEATURE_MODE_CFG, BURST_LEN=codes.BURST_16, OUTPUT_MODE=codes.OUTPUT_TO_MEMORY, FLYING_MODE=1)
     task.point(DPU.DST_BASE_ADDR, output)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rocketnpu.compiler.emit.command_list import S_POINTER_CLEARED, Address, TaskRegisters
 from rocketnpu.compiler.emit.flying import flying_task
-from rocketnpu.compiler.multicore.share import Share
 from rocketnpu.compiler.npu_ops import CubeShape, Lookup, TableLoad
+from rocketnpu.compiler.tiling.areas import Area
 from rocketnpu.hw.arithmetic import LUT_ENTRIES, LUT_LIMIT, LUT_STEP_SHIFT
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU
@@ -54,9 +54,9 @@ def table_entries(table: NDArray[np.int8]) -> NDArray[np.int64]:
     return table[nearest].astype(np.int64) + ENTRY_OFFSET
 
 
-def emit_lookup(form: Lookup, source: Address, output: Address, part: Share) -> TaskRegisters:
-    """The task that sends a part of a cube through the table loaded before it."""
-    task = flying_task(form.output, form.output_shape, source, output, part)
+def emit_lookup(form: Lookup, source: Address, output: Address, area: Area) -> TaskRegisters:
+    """The task that sends an area of a cube through the table loaded before it."""
+    task = flying_task(form.output, form.output_shape, source, output, area)
     task.s_pointer = S_POINTER_CLEARED
     task.set(DPU.DATA_FORMAT, BN_MUL_SHIFT_VALUE_NEG=INDEX_SHIFT)
     task.set(DPU.BN_CFG, BN_RELU_BYPASS=1, BN_ALU_BYPASS=1)

@@ -8,12 +8,14 @@ that overlap in memory and a row that runs over the ends of the tensor's rows ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from rocketnpu.compiler.emit.command_list import Address, TaskRegisters
 from rocketnpu.compiler.emit.flying import flying_task
 from rocketnpu.compiler.multicore.share import Share
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, CubeShape, Move
+from rocketnpu.compiler.tiling.areas import legal_moves
 from rocketnpu.hw import codes
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.registers import DPU, DPU_RDMA
@@ -21,9 +23,15 @@ from rocketnpu.hw.registers import DPU, DPU_RDMA
 ALGO_MAX = 0
 
 
-def emit_move(whole: Move, first: Address, second: Address | None, output: Address, part: Share) -> TaskRegisters:
-    """The task of a part of one move; the addresses are those of whole cubes."""
-    move = _part_of(whole, part)
+def emit_moves(
+    move: Move, first: Address, second: Address | None, output: Address, part: Share
+) -> Iterator[TaskRegisters]:
+    """The tasks of a part of one move; the addresses are those of whole cubes."""
+    for legal in legal_moves(_part_of(move, part)):
+        yield _emit_move(legal, first, second, output)
+
+
+def _emit_move(move: Move, first: Address, second: Address | None, output: Address) -> TaskRegisters:
     shape = CubeShape(move.height, move.width, move.channels)
     pitch_in, pitch_out = move.input_shape.pixels, move.output_shape.pixels
     source, target = first + move.first_start * ATOM_BYTES, output + move.output_start * ATOM_BYTES

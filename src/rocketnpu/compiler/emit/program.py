@@ -15,7 +15,7 @@ from rocketnpu.compiler.emit.constants import CONSTANTS, ConstantPool
 from rocketnpu.compiler.emit.convolution import ConvolutionConstants, emit_convolution, place_constants
 from rocketnpu.compiler.emit.elementwise import emit_copy, emit_elementwise
 from rocketnpu.compiler.emit.lookup import emit_lookup, emit_table_load
-from rocketnpu.compiler.emit.move import emit_move
+from rocketnpu.compiler.emit.move import emit_moves
 from rocketnpu.compiler.emit.pool import emit_pool
 from rocketnpu.compiler.emit.upsample import emit_upsample
 from rocketnpu.compiler.emit.wide_sum import emit_wide_sum
@@ -37,9 +37,12 @@ from rocketnpu.compiler.passes.assign import (
     PlannedWideSum,
 )
 from rocketnpu.compiler.passes.group_steps import StepPlan, storage
+from rocketnpu.compiler.tiling.areas import Area, areas
 from rocketnpu.cpu import litert
 from rocketnpu.cpu import onnxruntime as ort
+from rocketnpu.hw import limits
 from rocketnpu.hw.layouts import FeatureCube
+from rocketnpu.hw.sizes import INT32_BYTES
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import (
     COMMANDS,
@@ -198,16 +201,20 @@ class _Writer:
                     yield emit_convolution(form, values, tile, data, output, self._packed[plan], residual)
             case PlannedElementwise(form, values):
                 second = places[form.second] if form.second is not None else self.pool.add(_packed(form))
-                yield emit_elementwise(form, values, places[form.first], second, places[form.output], share)
+                for area in _areas(plan, share):
+                    yield emit_elementwise(form, values, places[form.first], second, places[form.output], area)
             case PlannedWideSum(form):
-                yield emit_wide_sum(form, places[form.first], places[form.second], places[form.output])
+                for area in _areas(plan, share):
+                    yield emit_wide_sum(form, places[form.first], places[form.second], places[form.output], area)
             case PlannedRescale(form, values):
-                yield emit_copy(form, values, places[form.input], places[form.output], share)
+                for area in _areas(plan, share):
+                    yield emit_copy(form, values, places[form.input], places[form.output], area)
             case PlannedLookup(form):
-                yield emit_lookup(form, places[form.input], places[form.output], share)
+                for area in _areas(plan, share):
+                    yield emit_lookup(form, places[form.input], places[form.output], area)
             case PlannedMove(form):
                 second = None if form.second is None else places[form.second]
-                yield emit_move(form, places[form.first], second, places[form.output], share)
+                yield from emit_moves(form, places[form.first], second, places[form.output], share)
             case PlannedPool(form, tiles):
                 for tile in tiles:
                     yield emit_pool(form, tile, places[form.input], places[form.output])
@@ -215,6 +222,14 @@ class _Writer:
                 yield from emit_upsample(form, places[form.input], places[form.output], share)
             case PlannedTableLoad() | PlannedAlias():
                 return
+
+
+def _areas(plan: PlannedElementwise | PlannedWideSum | PlannedRescale | PlannedLookup, share: Share) -> Iterator[Area]:
+    """What each task of a share takes."""
+    rows, channels = (share.y0, share.y1), (share.c0, share.c1)
+    widest = limits.MAX_LUT_WIDTH if isinstance(plan, PlannedLookup) else limits.MAX_CUBE
+    lane_bytes = INT32_BYTES if isinstance(plan, PlannedWideSum) else 1
+    return areas(plan.form.output_shape, rows, channels, widest, lane_bytes)
 
 
 def _piece(graph: Graph, step: StepPlan) -> bytes:
@@ -227,8 +242,7 @@ def _piece(graph: Graph, step: StepPlan) -> bytes:
 def _packed(form: Elementwise) -> NDArray[np.uint8]:
     """A constant operand as a feature cube."""
     assert form.constant is not None
-    shape = form.shape
-    return FeatureCube(shape.height, shape.width, shape.channels).pack(form.constant)
+    return FeatureCube(*form.constant.shape).pack(form.constant)
 
 
 def _visible(graph: Graph, steps: Sequence[Step]) -> list[str]:

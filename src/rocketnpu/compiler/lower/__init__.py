@@ -10,6 +10,7 @@ from rocketnpu.compiler.lower.clamps import with_clamps_apart
 from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_elementwise
+from rocketnpu.compiler.lower.long_rows import with_legal_rows
 from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup, lower_table
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
@@ -31,7 +32,7 @@ __all__ = ["lower"]
 
 def lower(graph: Graph, op: Operator) -> tuple[Lowered, ...]:
     """The NPU form of an operator that has passed `constraints.check`; ConstraintError if its sizes rule it out."""
-    return tuple(with_clamps_apart(_LOWERINGS[op.kind](graph, op)))
+    return tuple(with_legal_rows(with_clamps_apart(_LOWERINGS[op.kind](graph, op))))
 
 
 _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(

@@ -15,8 +15,6 @@ from dataclasses import replace
 import numpy as np
 
 from rocketnpu.compiler.npu_ops import Convolution, Elementwise, Lookup, Lowered, Operation, Rescale, TableLoad
-from rocketnpu.compiler.npu_ops.error import ConstraintError
-from rocketnpu.hw import limits
 
 
 def with_clamps_apart(forms: Iterable[Lowered]) -> Iterator[Lowered]:
@@ -35,8 +33,6 @@ def with_clamps_apart(forms: Iterable[Lowered]) -> Iterator[Lowered]:
         if form.low == zero:
             yield Rescale(name, form.output, form.output_shape, 1.0, zero, zero, form.low, form.high)
         else:
-            if form.output_shape.width > limits.MAX_LUT_WIDTH:
-                raise ConstraintError(f"what a table clamps is at most {limits.MAX_LUT_WIDTH} pixels wide")
             table = np.clip(np.arange(-128, 128), form.low, form.high).astype(np.int8)
             yield TableLoad(f"{form.output}#clamp", table)
             yield Lookup(name, form.output, form.output_shape)

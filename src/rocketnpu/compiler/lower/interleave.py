@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rocketnpu.compiler.npu_ops import CubeShape, Move
-from rocketnpu.compiler.npu_ops.error import ConstraintError
-from rocketnpu.hw import limits
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,10 @@ def interleave(
 ) -> Iterator[Move]:
     """Pixel (y, x) of the target is pixel (y / rows, x / columns) of the image (y mod rows, x mod columns).
 
-    All images are as large as `small` says. ConstraintError for a target too wide for one task.
+    All images are as large as `small` says.
     """
     wide = CubeShape(small.height, small.width * columns, small.channels)
     out = CubeShape(small.height * rows, wide.width, small.channels)
-    if max(out.height, rows * out.width) > limits.MAX_CUBE:
-        raise ConstraintError("the result is at most 8192 rows high, and its blocks of rows together 8192 pixels wide")
     for row in range(rows):
         turn = Image(target, out) if rows == 1 else Image(f"{target}#row", wide)
         for column in range(columns):
@@ -41,7 +37,7 @@ def interleave(
             if columns == 1:
                 turn = source
             else:
-                yield from _columns(source, turn, small, column, columns)
+                yield _columns(source, turn, small, column, columns)
         if rows > 1:
             yield Move(
                 first=turn.name,
@@ -58,19 +54,18 @@ def interleave(
             )
 
 
-def _columns(source: Image, to: Image, small: CubeShape, column: int, columns: int) -> Iterator[Move]:
-    """All pixels of `source`, `columns` apart, as many a task as its height holds."""
-    for first in range(0, small.pixels, limits.MAX_CUBE):
-        yield Move(
-            first=source.name,
-            second=None,
-            output=to.name,
-            input_shape=source.shape,
-            output_shape=to.shape,
-            height=min(small.pixels - first, limits.MAX_CUBE),
-            width=1,
-            channels=small.channels,
-            row_step=columns,
-            first_start=source.start + first,
-            output_start=column + first * columns,
-        )
+def _columns(source: Image, to: Image, small: CubeShape, column: int, columns: int) -> Move:
+    """All pixels of `source`, `columns` apart."""
+    return Move(
+        first=source.name,
+        second=None,
+        output=to.name,
+        input_shape=source.shape,
+        output_shape=to.shape,
+        height=small.pixels,
+        width=1,
+        channels=small.channels,
+        row_step=columns,
+        first_start=source.start,
+        output_start=column,
+    )

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocketnpu.compiler.constraints.table import operands
+from rocketnpu.compiler.constraints.tensors import MAX_DEVICE_BYTES
 from rocketnpu.compiler.lower.grids import activation_bounds, pads_before, zero_point_of
 from rocketnpu.compiler.lower.moves import LOWEST, identity
 from rocketnpu.compiler.lower.padding import pad_in_steps
-from rocketnpu.compiler.npu_ops import CubeShape, Lowered, Move, cube_shape
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, CubeShape, Lowered, Move, cube_shape
 from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import limits
+from rocketnpu.hw.sizes import align
 from rocketnpu.ir import Graph, Operator, PoolOptions
 
 
@@ -35,8 +37,8 @@ def lower_max_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
         data.channels,
     )
     if padded != data:
-        if max(padded.height, padded.width) > limits.MAX_CUBE:
-            raise ConstraintError("with its padding the input has at most 8192 rows and columns")
+        if padded.pixels * align(padded.channels, ATOM_CHANNELS) > MAX_DEVICE_BYTES:
+            raise ConstraintError("with its padding the input takes at most 1 GiB on the device")
         name = f"{target}#padded"
         yield from pad_in_steps(found.data.name, name, data, padded, (top, left), LOWEST)
     shifts = [*_shifts(options.filter_h, padded.width), *_shifts(options.filter_w, 1)]

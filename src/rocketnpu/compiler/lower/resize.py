@@ -125,7 +125,7 @@ def _repeated(source: str, target: str, data: CubeShape, out: CubeShape) -> Iter
     yield spread
     made = 1
     while made < out.pixels:
-        more = min(made, out.pixels - made, limits.MAX_CUBE)
+        more = min(made, out.pixels - made)
         yield replace(spread, first=copies, input_shape=out, width=more, row_step=more, output_start=made)
         made += more
     whole = replace(spread, first=copies, output=target, input_shape=out, height=out.height, width=out.width)

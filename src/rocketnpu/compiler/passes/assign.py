@@ -29,9 +29,11 @@ from rocketnpu.compiler.passes.fold_flatten import Fold, flatten_folds
 from rocketnpu.compiler.passes.fold_pad import pad_folds
 from rocketnpu.compiler.requantize.convolution import Requantization, requantize
 from rocketnpu.compiler.requantize.elementwise import ElementwiseValues, requantize_copy, requantize_elementwise
+from rocketnpu.compiler.tiling.areas import has_few_tasks, legal_moves
 from rocketnpu.compiler.tiling.convolution import Tile, tile
 from rocketnpu.compiler.tiling.pool import PoolTile, tile_pool
 from rocketnpu.compiler.tiling.pool_cost import convolution_cycles, move_cycles, pool_cycles
+from rocketnpu.hw import limits
 from rocketnpu.ir import Graph, Operator
 from rocketnpu.program.model import RKNPU
 
@@ -252,6 +254,8 @@ def plan(form: Lowered, options: Options) -> Planned:
         case Lookup():
             return PlannedLookup(form)
         case Move():
+            if not has_few_tasks(legal_moves(form)):
+                raise ConstraintError(f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator")
             return PlannedMove(form)
         case Pool():
             return PlannedPool(form, tile_pool(form))

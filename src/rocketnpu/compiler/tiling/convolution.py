@@ -136,6 +136,8 @@ def _splits(conv: Convolution) -> Iterator[_Split]:
         for weight_banks in _weight_bank_choices(conv, channels):
             for width in _halvings(columns, 1):
                 height = min(rows, _rows_that_fit(conv, channels, width, weight_banks))
+                if conv.output_shape.width - width > limits.MAX_NOTCH:
+                    height = min(height, 1)
                 if height >= 1 and _legal_width(conv, width):
                     yield _Split(channels, width, height, weight_banks)
                     break
