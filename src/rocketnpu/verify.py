@@ -17,6 +17,7 @@ from rocketnpu.cpu import litert
 from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
+from rocketnpu.frontends.files import open_model
 from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.runtime.load import compile_model
 from rocketnpu.runtime.session import Session
@@ -105,8 +106,9 @@ def verify(
     `model` is a .tflite or .onnx file, compiled with the other arguments (see `compile_model`). Raises ModelError for a
     bad model or inputs.
     """
-    program = compile_model(model, target=target, optimize=optimize, experimental=experimental)
-    graph = load_model(model)
+    file = open_model(model)
+    program = compile_model(file, target=target, optimize=optimize, experimental=experimental)
+    graph = load_model(file)
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)
     sets = random_inputs(program, 3) if inputs is None else [_checked(program, values) for values in inputs]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
+from rocketnpu.frontends.files import MOST_BYTES
 from support.models import ModelBuilder
 
 
@@ -50,9 +55,48 @@ def test_a_tflite_file_without_its_identifier_is_refused(tmp_path: Path) -> None
         load_model(tmp_path / "broken.tflite")
 
 
-def test_a_file_without_end_is_one_line() -> None:
-    with pytest.raises(ModelError, match="/dev/zero has more than 1073741824 bytes"):
+def test_a_device_is_named() -> None:
+    with pytest.raises(ModelError, match="/dev/zero is a device, not a file"):
         load_model("/dev/zero")
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.tflite"
+    with large.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(ModelError, match=r"large\.tflite has more than 1073741824 bytes"):
+        load_model(large)
+
+
+def test_a_pipe_is_read_to_its_end() -> None:
+    model = ModelBuilder()
+    data = model.build(model.conv2d(model.input((1, 4, 4, 2)), 4))
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    try:
+        assert load_model(f"/dev/fd/{reading}").model == data
+    finally:
+        os.close(reading)
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """A machine with 1 GiB runs the compiler, whatever the limit of a file is."""
+    model = ModelBuilder()
+    (tmp_path / "small.tflite").write_bytes(model.build(model.conv2d(model.input((1, 4, 4, 2)), 4)))
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1_200_000 << 10,) * 2); "
+        "from rocketnpu.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = ["compile", str(tmp_path / "small.tflite"), "-o", str(tmp_path / "small.rnpu")]
+    run = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_what_is_no_source_is_refused() -> None:
+    for source in (None, 5, bytearray(b"TFL3")):
+        with pytest.raises(ModelError, match="a model is a path or a file's bytes, not"):
+            load_model(cast(Any, source))
 
 
 def test_an_empty_path_is_one_line() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rocketnpu.compiler.options import LEVELS
 from rocketnpu.errors import ModelError
-from rocketnpu.frontends.files import read_file
+from rocketnpu.frontends.files import open_model
 from rocketnpu.hw.limits import CORES
 from rocketnpu.program.model import TARGETS, Program
 from rocketnpu.runtime.devices import find_device, target_of
@@ -45,7 +45,8 @@ def load_for_device(arguments: argparse.Namespace) -> Program:
     Raises ModelError for options of the compiler with a program that is compiled already.
     """
     options = compile_options(arguments)
-    if options and is_compiled(read_file(arguments.model)):
+    file = open_model(arguments.model)
+    if options and is_compiled(file.data):
         raise ModelError(f"--{next(iter(options))} is for a model; {arguments.model} is compiled already")
     options.setdefault("target", target_of(find_device(arguments.device).name))
-    return load_program(arguments.model, cores=arguments.cores, **options)
+    return load_program(file, cores=arguments.cores, **options)

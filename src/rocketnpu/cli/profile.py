@@ -15,7 +15,7 @@ from rocketnpu.cli.compiler import add_compile_options, compile_options
 from rocketnpu.cli.steps import float_hint
 from rocketnpu.cli.terminal import LONGEST_NAME, Section, html_page, print_json, print_line, print_table
 from rocketnpu.errors import ModelError
-from rocketnpu.frontends.files import read_file
+from rocketnpu.frontends.files import open_model
 from rocketnpu.hw.limits import CORES
 from rocketnpu.inspect.names import shorten
 from rocketnpu.profile import Profile, profile, to_json, to_trace
@@ -64,10 +64,11 @@ def _program(arguments: argparse.Namespace) -> Program:
     options = compile_options(arguments)
     if arguments.cores is not None:
         options["cores"] = arguments.cores
-    if options and is_compiled(read_file(arguments.model)):
+    file = open_model(arguments.model)
+    if options and is_compiled(file.data):
         raise ModelError(f"--{next(iter(options))} is for a model; {arguments.model} is compiled already")
     options.setdefault("cores", 1 if options.get("target") == ROCKET else CORES)
-    return load_program(arguments.model, **options)
+    return load_program(file, **options)
 
 
 def _sections(found: Profile) -> list[Section]:

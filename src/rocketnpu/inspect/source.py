@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from rocketnpu.errors import ModelError
-from rocketnpu.frontends.files import read_file
+from rocketnpu.frontends.files import open_model
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.registers import BLOCK_BYTES, PC, block_of_target, register_of
-from rocketnpu.program.container import is_container
 from rocketnpu.program.model import COMMANDS, NpuStep, Program, Segment, Task
-from rocketnpu.rknn.container import MAGIC as RKNN_MAGIC
-from rocketnpu.runtime.load import load
+from rocketnpu.runtime.load import is_compiled, load
 from rocketnpu.virtual.record import MAGIC as RECORD_MAGIC
 from rocketnpu.virtual.record import Record
 
@@ -32,10 +30,10 @@ def read_program(path: Path) -> Program:
     if is_record:
         with Record(path) as record:
             return command_program(record.all_commands(), path.name)
-    data = read_file(path)
-    if is_container(data) or data.startswith(RKNN_MAGIC):
-        return replace(load(path), name=path.name)
-    return command_program(data, path.name)
+    found = open_model(path)
+    if is_compiled(found.data):
+        return replace(load(found), name=path.name)
+    return command_program(found.data, path.name)
 
 
 def command_program(data: bytes, name: str) -> Program:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
-from rocketnpu.frontends.files import read_file
+from rocketnpu.frontends.files import open_model
 from rocketnpu.images import Fit, Normalization
 from rocketnpu.ir import Graph, Tensor
 from rocketnpu.quantizer.formats import Format, format_of
@@ -64,10 +64,10 @@ def quantize(
     Raises ModelError for a model that is bad, quantized already or beyond what can be quantized, and for inputs that
     don't fit; Error when a package of the extra `quantize` is missing.
     """
-    graph = load_model(model)
-    name = "the model" if isinstance(model, bytes) else Path(model).name
+    file = open_model(model)
+    graph, name = load_model(file), file.name
     kind = format_of(graph)
-    prepared = kind.repair(model if isinstance(model, bytes) else read_file(model), name)
+    prepared = kind.repair(graph.model, name)
     tensors = _inputs(load_model(prepared), name)
     if fit is not None and fit not in list(Fit):
         raise ModelError(f"fit is {' or '.join(Fit)}, not {fit!r}")

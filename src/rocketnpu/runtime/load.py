@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from os import PathLike
 from pathlib import Path
 
 from rocketnpu.compiler import Options, compile_graph
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import SUPPORTED, is_model, load_model
-from rocketnpu.frontends.files import read_file
+from rocketnpu.frontends.files import ModelFile, open_model
 from rocketnpu.program.container import decode_program, is_container
 from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.rknn import load_rknn
@@ -19,7 +18,7 @@ _COMPILED = "a compiled program is a .rnpu or .rknn file; compile a model with r
 
 
 def compile_model(
-    model: str | Path | bytes,
+    model: str | Path | bytes | ModelFile,
     *,
     cores: int = 1,
     keep: str | Collection[str] = (),
@@ -28,6 +27,8 @@ def compile_model(
     experimental: bool = False,
 ) -> Program:
     """Compile a .tflite or .onnx file (a path, or the file's bytes).
+
+    An ONNX model that is given by its path may keep constants in a file beside it, as PyTorch's exporter does.
 
     cores: the program has task lists for 1 .. cores cores. With target "rocket" an inference runs on one.
     keep: names of tensors that fusion must leave in place; "all" is every one.
@@ -38,21 +39,20 @@ def compile_model(
 
     Raises ModelError for a bad file, CompileError for what the compiler cannot do.
     """
-    check_source(model)
     options = Options(cores, keep, target, optimize, experimental)
-    data = _bytes(model)
-    if is_compiled(data):
+    file = open_model(model)
+    if is_compiled(file.data):
         raise ModelError(
-            f"{_name(model)} is compiled already: rocketnpu.load or a Session take it; "
+            f"{file.name} is compiled already: rocketnpu.load or a Session take it; "
             "`rocketnpu verify` compares it with recorded tensors, --reference FILE.npz"
         )
-    return compile_graph(load_model(model, options.names), _name(model), options)
+    return compile_graph(load_model(file, options.names), file.name, options)
 
 
-def load(source: str | Path | bytes) -> Program:
+def load(source: str | Path | bytes | ModelFile) -> Program:
     """A compiled program: a .rnpu file, or a vendor .rknn file. Raises ModelError for anything else."""
-    check_source(source)
-    data, name = _bytes(source), _name(source)
+    file = open_model(source)
+    data, name = file.data, file.name
     if is_container(data):
         return decode_program(data, name)
     if data.startswith(RKNN_MAGIC):
@@ -66,7 +66,7 @@ def load(source: str | Path | bytes) -> Program:
 
 
 def load_program(
-    source: str | Path | bytes,
+    source: str | Path | bytes | ModelFile,
     *,
     cores: int = 1,
     keep: str | Collection[str] = (),
@@ -75,29 +75,15 @@ def load_program(
     experimental: bool = False,
 ) -> Program:
     """A program from any supported file; a model is compiled, with the other arguments (see `compile_model`)."""
-    data = _bytes(source)
-    if is_compiled(data):
-        return load(source)
-    if not is_model(data, _name(source)):
-        problem = "is not a supported file" if data else "is empty"
-        raise ModelError(f"{_name(source)} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
-    return compile_model(source, cores=cores, keep=keep, target=target, optimize=optimize, experimental=experimental)
+    file = open_model(source)
+    if is_compiled(file.data):
+        return load(file)
+    if not is_model(file):
+        problem = "is not a supported file" if file.data else "is empty"
+        raise ModelError(f"{file.name} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
+    return compile_model(file, cores=cores, keep=keep, target=target, optimize=optimize, experimental=experimental)
 
 
 def is_compiled(data: bytes) -> bool:
     """Whether a file's bytes are those of a compiled program, .rnpu or .rknn."""
     return is_container(data) or data.startswith(RKNN_MAGIC)
-
-
-def check_source(source: object) -> None:
-    """Raise ModelError for what is neither a path nor a file's bytes."""
-    if not isinstance(source, str | bytes | PathLike):
-        raise ModelError(f"a model is a path or a file's bytes, not {type(source).__name__}")
-
-
-def _name(source: str | Path | bytes) -> str:
-    return "the model" if isinstance(source, bytes) else Path(source).name
-
-
-def _bytes(source: str | Path | bytes) -> bytes:
-    return source if isinstance(source, bytes) else read_file(source)

@@ -23,7 +23,7 @@ from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import find_device, open_device, target_of
 from rocketnpu.runtime.lanes import Lane, Lanes
-from rocketnpu.runtime.load import check_source, load_program
+from rocketnpu.runtime.load import load_program
 from rocketnpu.runtime.pieces import make_piece
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -86,7 +86,7 @@ class Session:
         effect on a model that is already compiled, which must have them. `cores` is how many cores one run uses.
         Raises ModelError or CompileError; DeviceError too for a program whose target is another driver's.
         """
-        _check_arguments(model, device, cores, fetch)
+        _check_arguments(device, cores, fetch)
         if isinstance(model, Program):
             program = model
         else:
@@ -307,10 +307,8 @@ class Session:
         return check_input(_tensor(self._entries[name]), reference[name])
 
 
-def _check_arguments(model: object, device: object, cores: object, fetch: object) -> None:
+def _check_arguments(device: object, cores: object, fetch: object) -> None:
     """Raise ModelError or DeviceError for an argument of a foreign type, in programs without a type checker."""
-    if not isinstance(model, Program):
-        check_source(model)
     if not isinstance(device, str) and not callable(getattr(device, "submit", None)):
         names = "'auto', 'emulator', 'rocket' or 'rknpu'"
         raise DeviceError(f"device is {names}, or a Device, not {device!r}")

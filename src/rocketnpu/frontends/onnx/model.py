@@ -1,6 +1,6 @@
 """ONNX files to checked and cleaned models: what every later step may rely on.
 
-1. The file is one whole: no data in other files, and onnx.checker finds nothing wrong with it.
+1. The model is one whole: data beside the file is read (external.py), and onnx.checker finds nothing wrong with it.
 2. What cannot be cut into pieces is named, and left as it is: control flow, local functions, sequences, sparse tensors,
    foreign operators.
 3. A batch of no fixed size becomes 1; other sizes that are not fixed are refused.
@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.files import ModelFile
+from rocketnpu.frontends.onnx.external import read_external
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
 from rocketnpu.frontends.onnx.quantize_moves import keep_grids
@@ -72,17 +73,17 @@ class Source:
     opaque: str | None
 
 
-def read_model(data: bytes, name: str) -> Source:
-    """The model in an ONNX file's bytes; `name` is what error messages call the file.
+def read_model(file: ModelFile) -> Source:
+    """The model in an ONNX file.
 
     Raises ModelError for a file that is malformed, is not whole, or has inputs of no fixed size.
     """
-    onnx = library("onnx")
+    onnx, name = library("onnx"), file.where
     model = onnx.ModelProto()
     with refusal_is_model_error(f"{name} is not an ONNX model"):
-        model.ParseFromString(data)
+        model.ParseFromString(file.data)
     with refusal_is_model_error(f"{name} is malformed"):
-        _refuse_external(model, name)
+        read_external(model, file)
         _check(model)
         _drop_constant_inputs(model)
         names = frozenset(output for node in model.graph.node for output in node.output)
@@ -113,34 +114,6 @@ def _check(model: Any) -> None:
 def opset(model: Any) -> int:
     """The version of ONNX's own operators that the model is written in."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every constant of a graph and of the graphs in its attributes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    yield from _tensors(inner)
-
-
-def _refuse_external(model: Any, name: str) -> None:
-    external = library("onnx").TensorProto.EXTERNAL
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == external:
-            raise ModelError(f"{name} keeps {tensor.name} in another file; save it with its data inside")
-    for function in model.functions:
-        for node in function.node:
-            if any(attribute.t.data_location == external for attribute in node.attribute):
-                raise ModelError(
-                    f"{name} keeps data of its function {function.name} in another file; save it with its data inside"
-                )
 
 
 def _drop_constant_inputs(model: Any) -> None:

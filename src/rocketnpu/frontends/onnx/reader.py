@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.call import Call, Translation
 from rocketnpu.frontends.onnx.functions import tabulate
 from rocketnpu.frontends.onnx.layers import dequantized
@@ -27,15 +28,16 @@ PROTOBUF_START = b"\x08"
 """The tag of `ir_version`, the first field of every ONNX file (onnx.proto)."""
 
 
-def load_onnx(data: bytes, name: str, keep: Collection[str] = ()) -> Graph:
-    """The graph of an ONNX file; `name` is what error messages call it.
+def load_onnx(file: ModelFile, keep: Collection[str] = ()) -> Graph:
+    """The graph of an ONNX file.
 
     `keep` names tensors that must exist when the model runs, also those between DequantizeLinear and QuantizeLinear.
     Raises ModelError for a file that is malformed, contradicts itself, is not whole, or has inputs of no fixed size,
     and Error when the packages that read ONNX files are missing.
     """
+    name = file.where
     with refusal_is_model_error(f"{name} is malformed"):
-        source = read_model(data, name)
+        source = read_model(file)
         if source.opaque is not None:
             return _opaque_graph(source, declared_types(source.model.graph))
         net = build_net(source.model, name)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rocketnpu.frontends import load_onnx
+from rocketnpu.frontends import load_model
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.quantizer.borders import moves_to_outputs
 from rocketnpu.quantizer.onnx.biases import correct_biases
@@ -42,7 +42,7 @@ def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
     """
     tool, calibrate = library("onnxruntime.quantization"), library("onnxruntime.quantization.calibrate")
     makers = {name: node.name for node in _model(data).graph.node for name in node.output}
-    left = [makers[move.name] for move in moves_to_outputs(load_onnx(data, "the model"), MOVES)]
+    left = [makers[move.name] for move in moves_to_outputs(load_model(data), MOVES)]
     statistics = calibrate.TensorsData(
         tool.CalibrationMethod.MinMax, {name: range_.bounds for name, range_ in ranges.items()}
     )

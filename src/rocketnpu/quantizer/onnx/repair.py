@@ -18,6 +18,7 @@ import numpy as np
 
 from rocketnpu.cpu.onnxruntime.allowlist import is_allowed, operators_of
 from rocketnpu.errors import ModelError
+from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.model import MIN_OPSET, QUANTIZING, opset, read_model
 from rocketnpu.frontends.onnx.session import FATAL_ONLY
@@ -29,7 +30,7 @@ def repair(data: bytes, name: str) -> bytes:
 
     Raises ModelError for a file that is malformed, quantized already, or holds what cannot be quantized.
     """
-    source = read_model(data, name)
+    source = read_model(ModelFile(data))
     if source.opaque is not None:
         raise ModelError(f"{name} can't be quantized: {source.opaque}")
     model = source.model
