@@ -11,10 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import rocketnpu as rn
+from benchmarks.placement import BORDER
 from rocketnpu.verify import verify
-
-BORDER = ("QuantizeLinear", "DequantizeLinear")
-"""The model's own change from float and back, which is the host's."""
 
 
 def main() -> int:

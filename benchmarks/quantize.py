@@ -20,6 +20,7 @@ import rocketnpu as rn
 from benchmarks.detector import SIZE, crops, network, picture
 from benchmarks.figures import Figure
 from benchmarks.models import shared_folder
+from benchmarks.placement import operators_on_cpu
 from benchmarks.published import Arrays, decibels, onnx_outputs, tflite_outputs
 from rocketnpu.cpu import litert
 from rocketnpu.cpu import onnxruntime as ort
@@ -29,9 +30,6 @@ from rocketnpu.verify import verify
 
 SHARE = 0.9
 """Of the published quantizer's decibels at each output, which ours must reach on the NPU."""
-
-BORDER = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
-"""Float to int8 and back is the host's."""
 
 FACES = "face_detection_short_range_float32.tflite"
 
@@ -94,9 +92,8 @@ def _figures(
         yield Figure(f"{name}: as the report has it", quantized.report.outputs[name], "dB")
         yield Figure(f"{name}: the published quantizer's", mark, "dB")
         yield Figure(f"{name}: theirs / ours", mark / ours[name], "times", 1 / SHARE)
-    operators = [(op.kind, step.place) for step in program.steps for op in step.operators if op.kind not in BORDER]
-    yield Figure("operators on the NPU", sum(place == "npu" for _, place in operators), "")
-    yield Figure("operators on the CPU, float border excepted", sum(place == "cpu" for _, place in operators), "")
+    yield Figure("operators on the NPU", sum(len(step.operators) for step in program.steps if step.place == "npu"), "")
+    yield Figure("operators on the CPU, float border excepted", operators_on_cpu(program), "")
     (name,) = program.inputs
     worst = verify(quantized.model, [{name: held[0]}]).worst_npu_layer
     yield Figure("largest difference of a layer alone", worst, "steps", 1)

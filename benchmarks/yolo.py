@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 
 import rocketnpu as rn
 from benchmarks.cycles import core_figures, level_figures
-from benchmarks.figures import MEGABYTE, CountingDevice, Figure, interleaved, run_fresh
+from benchmarks.figures import MEGABYTE, Figure, interleaved, run_fresh
+from benchmarks.placement import operator_lines, operators_on_cpu, submissions
 from benchmarks.yolo_images import INPUT, smooth_images
 from rocketnpu.frontends import load_model
 from rocketnpu.frontends.onnx.session import build_session, run_session
@@ -30,8 +30,6 @@ from rocketnpu.profile import profile
 from rocketnpu.verify import verify
 
 TEST_SEED = 2
-BORDER = ("QuantizeLinear", "DequantizeLinear")
-"""The model's own change from float and back, which is the host's."""
 COMPILE = """
 import time, rocketnpu
 start = time.perf_counter()
@@ -79,12 +77,8 @@ def _figures(model: Path, size: int, runs: int) -> Iterator[Figure]:
 
 
 def _operators(program: rn.Program) -> Iterator[Figure]:
-    """A line for each kind and place, with the constraint of those on the CPU."""
-    places = Counter((op.kind, op.reason) for step in program.steps for op in step.operators)
-    for (kind, reason), count in sorted(places.items(), key=lambda item: (item[0][1] is not None, item[0])):
-        print(f"  {count:3d} {kind:28s} {'NPU' if reason is None else f'CPU: {reason}'}")
-    inside = [kind for kind, reason in places.elements() if reason is not None and kind not in BORDER]
-    yield Figure("operators on the CPU, float border excepted", len(inside), "", 0)
+    print("\n".join(operator_lines(program)))
+    yield Figure("operators on the CPU, float border excepted", operators_on_cpu(program), "", 0)
     alone = {task for step in program.steps if step.place == "npu" for chains in step.tasks[1] for task in chains[0]}
     yield Figure("tasks, one core", len(alone), "")
 
@@ -97,11 +91,9 @@ def _compilation(model: Path) -> Iterator[Figure]:
 
 def _submissions(program: rn.Program, image: NDArray[np.float32]) -> Iterator[Figure]:
     """One core's results are also those of three."""
-    device = CountingDevice(2 * sum(segment.size_bytes + 4096 for segment in program.segments))
-    with rn.Session(program, device) as session:
+    with rn.Session(program, "emulator") as session:
         alone = session.run(image)
-    device.close()
-    yield Figure("submissions an inference", device.submits, "", 1)
+    yield Figure("submissions an inference", submissions(program, {INPUT: image}), "", 1)
     with rn.Session(program, "emulator", cores=CORES) as session:
         together = session.run(image)
     differing = sum(int(np.count_nonzero(alone[name] != together[name])) for name in alone)
