@@ -38,3 +38,14 @@ def test_a_model_on_the_npu_alone_keeps_its_order() -> None:
     names.append(model.add(names[2], names[1], output=Grid(0.05, 4)))
     program = rn.compile(model.build(names[3]), keep=names)
     assert places(program) == [("npu", name) for name in names]
+
+
+def test_the_cpu_does_all_that_it_can_before_the_npu_goes_on() -> None:
+    model = ModelBuilder(seed=4)
+    x = model.input((1, 6, 7, 8))
+    first = model.softmax(x)
+    second = model.softmax(first)
+    beside = model.conv2d(first, 8, output=Grid(0.05, 4))
+    behind = model.conv2d(second, 8, output=Grid(0.05, 4))
+    program = rn.compile(model.build(beside, behind))
+    assert places(program) == [("cpu", first, second), ("npu", beside), ("npu", behind)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -30,16 +30,20 @@ Inputs: TypeAlias = list[NDArray[Any]]
 class Format:
     """What is done with files of one kind; all of them are bytes.
 
-    `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are. `run_float` and
-    `run_quantized` run a model with all its tensors, `run_outputs` with its outputs only. `float_names(graph, ranges)`
-    maps the quantized tensors of a graph to the float ones, which have ranges.
+    `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are. `can_quantize` is
+    asked for an operator's kind. `functions` lists the functions of one tensor that `quantize` keeps whole, each as the
+    tensors that its nodes make. `quantize(file, ranges, names)` leaves the operators that make these tensors float.
+    `run_float` and `run_quantized` run a model with all its tensors, `run_outputs` with its outputs only.
+    `float_names(graph, ranges)` maps the quantized tensors of a graph to the float ones, which have ranges.
     """
 
     name: Literal["tflite", "onnx"]
     channel_axis: int
     repair: Callable[[bytes, str], bytes]
     equalize: Callable[[bytes, Mapping[str, Range]], tuple[bytes, dict[str, Range]]]
-    quantize: Callable[[bytes, Mapping[str, Range]], bytes]
+    can_quantize: Callable[[str], bool]
+    functions: Callable[[bytes], list[tuple[str, ...]]]
+    quantize: Callable[[bytes, Mapping[str, Range], Collection[str]], bytes]
     run_float: Callable[[bytes], Callable[[Inputs], Tensors]]
     run_quantized: Callable[[bytes], Callable[[Inputs], Tensors]]
     run_outputs: Callable[[bytes], Callable[[Inputs], list[NDArray[Any]]]]
@@ -103,6 +107,8 @@ TFLITE = Format(
     channel_axis=-1,
     repair=_repair_tflite,
     equalize=tflite_equalize.equalize,
+    can_quantize=lambda kind: kind not in tflite_quantizer.CPU,
+    functions=lambda _: [],
     quantize=tflite_quantizer.quantize,
     run_float=_run_float_tflite,
     run_quantized=_run_quantized_tflite,
@@ -115,6 +121,8 @@ ONNX = Format(
     channel_axis=1,
     repair=onnx_repair.repair,
     equalize=onnx_equalize.equalize,
+    can_quantize=lambda kind: kind in onnx_quantizer.QUANTIZED,
+    functions=onnx_quantizer.functions,
     quantize=onnx_quantizer.quantize,
     run_float=_run_onnx,
     run_quantized=_run_onnx,

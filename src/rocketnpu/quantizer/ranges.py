@@ -50,6 +50,12 @@ class Range:
         """Smallest and largest value of the whole tensor."""
         return self.low.min(), self.high.max()
 
+    @property
+    def width(self) -> float:
+        """Of the whole tensor's range, with 0 in it, as a grid has it."""
+        low, high = self.bounds
+        return max(float(high), 0.0) - min(float(low), 0.0)
+
 
 def measure(runs: Iterable[Tensors], channel_axis: int, advance: Callable[[], None]) -> dict[str, Range]:
     """The range of every float32 tensor over all runs; `advance` is called after each.

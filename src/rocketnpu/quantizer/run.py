@@ -16,6 +16,7 @@ from rocketnpu.frontends.files import open_model
 from rocketnpu.images import Fit, Normalization
 from rocketnpu.ir import Graph, Tensor
 from rocketnpu.quantizer.formats import Format, format_of
+from rocketnpu.quantizer.place import quantize_for_npu
 from rocketnpu.quantizer.ranges import Tensors, measure
 from rocketnpu.quantizer.report import Comparison, Report, compare
 from rocketnpu.quantizer.samples import InputSets, PictureRule, read_samples
@@ -83,7 +84,7 @@ def quantize(
     step = _Step(progress, "calibrating", len(samples))
     ranges = measure((run(sample) for sample in samples), kind.channel_axis, step)
     equal, ranges = kind.equalize(prepared, ranges)
-    quantized = kind.quantize(equal, ranges)
+    quantized = quantize_for_npu(kind, equal, ranges, ())
 
     found = load_model(quantized)
     names = kind.float_names(found, ranges)

@@ -1,9 +1,10 @@
-"""The order of operators: the NPU's as early, the CPU's as late as what they read allows.
+"""The order of operators: as few changes between the NPU and the CPU as there can be.
 
 An operator on the CPU between two on the NPU ends a submission, also where neither has to do with it: the heads of a
-detector, each followed by its change to float.
+detector, each followed by its change to float. Taking all that is ready on one side before going to the other gives the
+fewest changes: whatever runs is ready no later than in any other order that starts on the same side.
 
-1. Of the operators whose inputs exist, the first one on the NPU is next; without one, the first one on the CPU.
+1. While an operator is ready on the side where the last one was, the first of these is next. The NPU comes first.
 2. A model without operators on the CPU therefore keeps its order.
 """
 
@@ -26,13 +27,18 @@ def ordered(placed: Sequence[Placed]) -> tuple[Placed, ...]:
         waits.append(len(before))
         for maker in before:
             readers[maker].append(index)
-    ready = sorted((item.reason is not None, index) for index, item in enumerate(placed) if waits[index] == 0)
+    ready: dict[bool, list[int]] = {False: [], True: []}  # by whether it is on the CPU
+    for index, item in enumerate(placed):
+        if waits[index] == 0:
+            heappush(ready[item.reason is not None], index)
     result: list[Placed] = []
-    while ready:
-        _, index = heappop(ready)
+    on_cpu = False
+    while ready[False] or ready[True]:
+        on_cpu = on_cpu if ready[on_cpu] else not on_cpu
+        index = heappop(ready[on_cpu])
         result.append(placed[index])
         for reader in readers[index]:
             waits[reader] -= 1
             if waits[reader] == 0:
-                heappush(ready, (placed[reader].reason is not None, reader))
+                heappush(ready[placed[reader].reason is not None], reader)
     return tuple(result)

@@ -2,10 +2,8 @@
 
 1. Weights are int8, symmetric, one scale an output channel; activations int8 with a zero point; biases int32.
 2. Inputs and outputs stay float32: one QUANTIZE after each input, one DEQUANTIZE before each output.
-3. Operators that only move elements between the last computed tensors and the outputs stay float as well: so heads that
-   end in one tensor each keep a grid of their own, and the NPU's last task is the last that computes.
-4. Operators that compute, but have no form on the NPU, stay float: int8 would only cost accuracy.
-5. What the quantizer gets wrong or does not know, but the NPU does, comes after it (biases.py, rest.py).
+3. Operators without a form on the NPU stay float, and so does what `borders.py` finds.
+4. What the quantizer gets wrong or does not know, but the NPU does, comes after it (biases.py, rest.py).
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import importlib
 import io
 import re
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -25,50 +23,40 @@ from rocketnpu.errors import Error
 from rocketnpu.frontends import load_tflite
 from rocketnpu.frontends.onnx.library import refusal_is_model_error
 from rocketnpu.ir import Graph
-from rocketnpu.quantizer.borders import moves_to_outputs
 from rocketnpu.quantizer.ranges import Range
 from rocketnpu.quantizer.tflite.biases import correct_biases
 from rocketnpu.quantizer.tflite.model import QUANTIZED, TfliteModel
 from rocketnpu.quantizer.tflite.rest import quantize_rest
 
-MOVES = frozenset({"CONCATENATION", "RESHAPE", "TRANSPOSE"})
-"""Operators of rule 3."""
+_NAMES = """
+BATCH_MATMUL DIV EQUAL NOT_EQUAL REDUCE_MIN RSQRT SELECT SELECT_V2 SOFTMAX SQRT SQUARED_DIFFERENCE SUM
+"""
 
-CPU = (
-    "BATCH_MATMUL",
-    "DIV",
-    "EQUAL",
-    "NOT_EQUAL",
-    "REDUCE_MIN",
-    "RSQRT",
-    "SELECT",
-    "SELECT_V2",
-    "SOFTMAX",
-    "SQRT",
-    "SQUARED_DIFFERENCE",
-    "SUM",
-)
-"""What the quantizer knows of the operators of rule 4."""
+CPU = frozenset(_NAMES.split())
+"""What the quantizer knows, and the NPU does not."""
 
 
-def quantize(data: bytes, ranges: Mapping[str, Range]) -> bytes:
+def quantize(data: bytes, ranges: Mapping[str, Range], left: Collection[str]) -> bytes:
     """The quantized file of a repaired one; `ranges` are those of its tensors by name.
 
+    `left` names tensors whose operators stay float.
     Raises ModelError with the quantizer's reason when it refuses the file, Error when it is not installed.
     """
     module, recipes = library("quantizer"), library("recipe")
     graph = load_tflite(data, "the model")
     with refusal_is_model_error("LiteRT's quantizer refuses the model"), _quiet():
         quantizer = module.Quantizer(data, recipes.static_wi8_ai8())
-        for kind in ("INPUT", "OUTPUT", *CPU):
+        for kind in ("INPUT", "OUTPUT"):
             quantizer.update_quantization_recipe(".*", kind, algorithm_key="no_quantize")
-        for move in moves_to_outputs(graph, MOVES):
-            quantizer.update_quantization_recipe(f"^{re.escape(move.name)};?$", "*", algorithm_key="no_quantize")
+        for operator in graph.operators:
+            if not set(left).isdisjoint(operator.outputs):
+                scope = f"^{re.escape(';'.join(operator.outputs))};?$"  # as the quantizer names an operator
+                quantizer.update_quantization_recipe(scope, "*", algorithm_key="no_quantize")
         result = quantizer.quantize(_statistics(graph, ranges), enable_progress_bar=False, enable_progress_report=False)
         model = TfliteModel(bytes(result.quantized_model))
     _restore_outputs(model, graph.outputs)
     correct_biases(model, TfliteModel(data), ranges)
-    quantize_rest(model, ranges)
+    quantize_rest(model, {name: range_ for name, range_ in ranges.items() if name not in left})
     model.sign()
     return model.build()
 
