@@ -289,7 +289,8 @@ class Graph:
     `model` is a file's bytes, in `format`, from which pieces for the CPU are cut: the source file, or for ONNX what the
     frontend made of it. `opaque` names the reason why the graph can only be run as one piece on the CPU (control flow,
     state, dynamic shapes); None for ordinary graphs. `dissolved` names tensors of the source file that are not in the
-    graph, each with the operator that stands for what made and read them.
+    graph, each with the operator that stands for what made and read them. `notes` are sentences for the user on what
+    was decided when the model was opened.
     """
 
     tensors: Mapping[str, Tensor]
@@ -300,6 +301,7 @@ class Graph:
     opaque: str | None = None
     format: Literal["tflite", "onnx"] = "tflite"
     dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(str(self.tensors[name]) for name in self.inputs)}"]

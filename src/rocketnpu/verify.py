@@ -5,7 +5,7 @@ The reference of a TFLite model is LiteRT with its plain kernels, that of an ONN
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,13 +13,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rocketnpu.compiler import Options
 from rocketnpu.cpu import litert
 from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.frontends.files import open_model
+from rocketnpu.frontends.opening import make_opening
 from rocketnpu.program.model import ANY, Program, Target
-from rocketnpu.runtime.load import compile_model
+from rocketnpu.runtime.load import compile_file
 from rocketnpu.runtime.session import Session
 
 
@@ -100,15 +102,18 @@ def verify(
     target: Target = ANY,
     optimize: int = 1,
     experimental: bool = False,
+    outputs: str | Collection[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> VerifyReport:
     """Compare every step with the reference on the same inputs (default: 3 random sets).
 
     `model` is a .tflite or .onnx file, compiled with the other arguments (see `compile_model`). Raises ModelError for a
     bad model or inputs.
     """
-    file = open_model(model)
-    program = compile_model(file, target=target, optimize=optimize, experimental=experimental)
-    graph = load_model(file)
+    file, opening = open_model(model), make_opening(input_shapes, dims, outputs)
+    program = compile_file(file, Options(target=target, optimize=optimize, experimental=experimental), opening)
+    graph = load_model(file, opening=opening)
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)
     sets = random_inputs(program, 3) if inputs is None else [_checked(program, values) for values in inputs]

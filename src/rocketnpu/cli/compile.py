@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_model, check_output
-from rocketnpu.cli.compiler import add_compile_options, compile_options
+from rocketnpu.cli.compiler import add_compile_options, model_options
 from rocketnpu.cli.steps import print_steps
 from rocketnpu.cli.terminal import print_line
 from rocketnpu.hw.limits import CORES
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command."""
     check_output(arguments.output, arguments.model, ".rnpu")
-    program = rn.compile(arguments.model, cores=arguments.cores, **compile_options(arguments))
+    program = rn.compile(arguments.model, cores=arguments.cores, **model_options(arguments))
     program.save(arguments.output)
     print_steps(program, arguments.cores)
     print_line(f"{arguments.output}: {arguments.output.stat().st_size} bytes")

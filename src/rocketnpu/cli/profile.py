@@ -11,16 +11,13 @@ import json
 from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, add_model, check_output
-from rocketnpu.cli.compiler import add_compile_options, compile_options
+from rocketnpu.cli.compiler import add_compile_options, load_with, model_options
 from rocketnpu.cli.steps import float_hint
 from rocketnpu.cli.terminal import LONGEST_NAME, Section, html_page, print_json, print_line, print_table
-from rocketnpu.errors import ModelError
-from rocketnpu.frontends.files import open_model
 from rocketnpu.hw.limits import CORES
 from rocketnpu.inspect.names import shorten
 from rocketnpu.profile import Profile, profile, to_json, to_trace
 from rocketnpu.program.model import ROCKET, Program
-from rocketnpu.runtime.load import is_compiled, load_program
 
 MEGABYTE = 1_000_000
 _LAYER_COLUMNS = ("step", "operation", "tasks>", "compute>", "memory>", "cycles>", "bound", "read>", "written>")
@@ -61,14 +58,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _program(arguments: argparse.Namespace) -> Program:
-    options = compile_options(arguments)
+    given = model_options(arguments)
     if arguments.cores is not None:
-        options["cores"] = arguments.cores
-    file = open_model(arguments.model)
-    if options and is_compiled(file.data):
-        raise ModelError(f"--{next(iter(options))} is for a model; {arguments.model} is compiled already")
-    options.setdefault("cores", 1 if options.get("target") == ROCKET else CORES)
-    return load_program(file, **options)
+        given["cores"] = arguments.cores
+    return load_with(arguments, {"cores": 1 if given.get("target") == ROCKET else CORES}, given)
 
 
 def _sections(found: Profile) -> list[Section]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_json, add_model, channel_divisors, channel_values, positive
-from rocketnpu.cli.compiler import add_compile_options, compile_options
+from rocketnpu.cli.compiler import add_compile_options, compile_options, opening_options
 from rocketnpu.cli.steps import placement
 from rocketnpu.cli.steps import to_json as steps_to_json
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
@@ -67,6 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
             std=arguments.std,
             fit=arguments.fit,
             progress=advance,
+            **opening_options(arguments),
         )
         bar.update(task, description="compiling", completed=0, total=None)
         program = rn.compile(quantized.model, cores=arguments.cores, **compile_options(arguments))

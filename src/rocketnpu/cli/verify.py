@@ -15,7 +15,7 @@ from typing import Any
 
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, positive, seed, steps
-from rocketnpu.cli.compiler import add_compile_options, compile_options
+from rocketnpu.cli.compiler import add_compile_options, model_options, opening_options, refuse_options
 from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
@@ -43,9 +43,9 @@ def execute(arguments: argparse.Namespace) -> int:
     check_image(arguments)
     if arguments.cores is not None and arguments.reference is None:
         raise ModelError("--cores is for a compiled program: give --reference, too")
-    options = compile_options(arguments)
-    if options and arguments.reference is not None:
-        raise ModelError(f"--{next(iter(options))} is for a model: leave it out, or --reference")
+    options = model_options(arguments)
+    if arguments.reference is not None:
+        refuse_options(options, "leave it out, or --reference")
     with progress() as bar:
         bar.add_task("comparing", total=None)
         if arguments.reference is not None:
@@ -67,7 +67,7 @@ def _verify_record(arguments: argparse.Namespace) -> VerifyReport:
 
 
 def _input_sets(arguments: argparse.Namespace) -> list[Arrays]:
-    with rn.Session(arguments.model, device="emulator") as session:
+    with rn.Session(arguments.model, device="emulator", **opening_options(arguments)) as session:
         sets: list[Arrays] = []
         if arguments.image is not None:
             picture = read_picture(session.inputs, {}, arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.frontends.files import open_model
+from rocketnpu.frontends.opening import make_opening
 from rocketnpu.images import Fit, Normalization
 from rocketnpu.ir import Graph, Tensor
 from rocketnpu.quantizer.formats import Format, format_of
@@ -53,6 +54,9 @@ def quantize(
     std: float | Sequence[float] | None = None,
     fit: Literal["stretch", "letterbox"] | None = None,
     progress: Progress | None = None,
+    outputs: str | Collection[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> QuantizedModel:
     """A float .tflite or .onnx model as an INT8 model of the same kind; inputs and outputs stay float32.
 
@@ -62,11 +66,12 @@ def quantize(
     channel (default: -1..1), stretched (or letterboxed) to the input's size.
     The losses in the report are measured on `evaluation`, which takes the same things; without it on up to 8 of the
     calibration sets, which flatters a little.
+    `outputs`, `input_shapes` and `dims` say how the model is opened, as for `rocketnpu.compile`.
     Raises ModelError for a model that is bad, quantized already or beyond what can be quantized, and for inputs that
     don't fit; Error when a package of the extra `quantize` is missing.
     """
     file = open_model(model)
-    graph, name = load_model(file), file.name
+    graph, name = load_model(file, opening=make_opening(input_shapes, dims, outputs)), file.name
     kind = format_of(graph)
     prepared = kind.repair(graph.model, name)
     tensors = _inputs(load_model(prepared), name)

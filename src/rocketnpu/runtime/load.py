@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rocketnpu.compiler import Options, compile_graph
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import SUPPORTED, is_model, load_model
 from rocketnpu.frontends.files import ModelFile, open_model
+from rocketnpu.frontends.opening import AS_IT_IS, Opening, make_opening
 from rocketnpu.program.container import decode_program, is_container
 from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.rknn import load_rknn
@@ -18,13 +19,16 @@ _COMPILED = "a compiled program is a .rnpu or .rknn file; compile a model with r
 
 
 def compile_model(
-    model: str | Path | bytes | ModelFile,
+    model: str | Path | bytes,
     *,
     cores: int = 1,
     keep: str | Collection[str] = (),
     target: Target = ANY,
     optimize: int = 1,
     experimental: bool = False,
+    outputs: str | Collection[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Program:
     """Compile a .tflite or .onnx file (a path, or the file's bytes).
 
@@ -36,17 +40,24 @@ def compile_model(
     "rknpu" use the pooling unit, whose end rocket does not see.
     optimize: how far the search for cheap tilings goes: 0 takes the first legal one, 2 looks farther than 1.
     experimental: take operators whose only evidence is documentation (docs/evidence.md).
+    outputs: names of the tensors that the model ends at. What only its own outputs need is left out.
+    input_shapes: {input: shape} for inputs of free sizes. A batch that nobody gives is 1.
+    dims: {symbol: size} for the free sizes that an ONNX model names, in all inputs at once.
 
-    Raises ModelError for a bad file, CompileError for what the compiler cannot do.
+    Raises ModelError for a bad file or arguments that don't fit it, CompileError for what the compiler cannot do.
     """
     options = Options(cores, keep, target, optimize, experimental)
-    file = open_model(model)
+    return compile_file(open_model(model), options, make_opening(input_shapes, dims, outputs))
+
+
+def compile_file(file: ModelFile, options: Options, opening: Opening = AS_IT_IS) -> Program:
+    """What `compile_model` does, for a file that is read and arguments that are checked."""
     if is_compiled(file.data):
         raise ModelError(
             f"{file.name} is compiled already: rocketnpu.load or a Session take it; "
             "`rocketnpu verify` compares it with recorded tensors, --reference FILE.npz"
         )
-    return compile_graph(load_model(file, options.names), file.name, options)
+    return compile_graph(load_model(file, options.names, opening), file.name, options)
 
 
 def load(source: str | Path | bytes | ModelFile) -> Program:
@@ -66,22 +77,27 @@ def load(source: str | Path | bytes | ModelFile) -> Program:
 
 
 def load_program(
-    source: str | Path | bytes | ModelFile,
-    *,
-    cores: int = 1,
-    keep: str | Collection[str] = (),
-    target: Target = ANY,
-    optimize: int = 1,
-    experimental: bool = False,
+    source: str | Path | bytes | ModelFile, options: Options | None = None, opening: Opening = AS_IT_IS
 ) -> Program:
-    """A program from any supported file; a model is compiled, with the other arguments (see `compile_model`)."""
+    """A program from any supported file. A model is compiled with `options`.
+
+    Raises what `compile_model` raises, and ModelError for an `opening` of a program that is compiled already.
+    """
     file = open_model(source)
     if is_compiled(file.data):
+        check_not_opened(opening, file.name)
         return load(file)
     if not is_model(file):
         problem = "is not a supported file" if file.data else "is empty"
         raise ModelError(f"{file.name} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")
-    return compile_model(file, cores=cores, keep=keep, target=target, optimize=optimize, experimental=experimental)
+    return compile_file(file, options or Options(), opening)
+
+
+def check_not_opened(opening: Opening, name: str) -> None:
+    """Raise ModelError if there is an `opening` for a program that is compiled already."""
+    given = opening.given
+    if given:
+        raise ModelError(f"{given[0]} is for a model; {name} is compiled already")
 
 
 def is_compiled(data: bytes) -> bool:

@@ -16,14 +16,16 @@ from typing import Any, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rocketnpu.compiler import Options
 from rocketnpu.cpu.litert import check_input
 from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, ModelError, counted
+from rocketnpu.frontends.opening import make_opening
 from rocketnpu.ir import Quantization, Tensor
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import find_device, open_device, target_of
 from rocketnpu.runtime.lanes import Lane, Lanes
-from rocketnpu.runtime.load import load_program
+from rocketnpu.runtime.load import check_not_opened, load_program
 from rocketnpu.runtime.pieces import make_piece
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -76,6 +78,9 @@ class Session:
         *,
         cores: int = 1,
         fetch: str | Collection[str] = (),
+        outputs: str | Collection[str] = (),
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        dims: Mapping[str, int] | None = None,
     ):
         """`model` is a Program or what `load_program` takes; a model is compiled for the device and for `cores` cores.
 
@@ -84,14 +89,17 @@ class Session:
 
         `fetch` names tensors that later runs will ask for ("all": any), so that no fusion dissolves them; it has no
         effect on a model that is already compiled, which must have them. `cores` is how many cores one run uses.
+        `outputs`, `input_shapes` and `dims` say how a model is opened, as for `rocketnpu.compile`.
         Raises ModelError or CompileError; DeviceError too for a program whose target is another driver's.
         """
         _check_arguments(device, cores, fetch)
+        opening = make_opening(input_shapes, dims, outputs)
         if isinstance(model, Program):
+            check_not_opened(opening, model.name)
             program = model
         else:
             name = find_device(device).name if isinstance(device, str) else device.name
-            program = load_program(model, keep=fetch, cores=cores, target=target_of(name))
+            program = load_program(model, Options(cores, fetch, target_of(name)), opening)
         if fetch != ALL:
             _check_fetch(program, (fetch,) if isinstance(fetch, str) else fetch)
         self._owns_device = isinstance(device, str)

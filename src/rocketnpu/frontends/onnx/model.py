@@ -3,7 +3,8 @@
 1. The model is one whole: data beside the file is read (external.py), and onnx.checker finds nothing wrong with it.
 2. What cannot be cut into pieces is named, and left as it is: control flow, local functions, sequences, sparse tensors,
    foreign operators.
-3. A batch of no fixed size becomes 1; other sizes that are not fixed are refused.
+3. It ends where the caller says (cut.py), and has the sizes that he says (sizes.py): a batch of no fixed size becomes
+   1, other free sizes are refused.
 4. Quantized models are brought to opset 13, the first one that can say "per channel", and all models to the newest one
    that ONNX Runtime runs.
 5. Arithmetic on constants and shapes is done once, here.
@@ -15,12 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import ModelFile
+from rocketnpu.frontends.onnx.cut import end_at, type_outputs
 from rocketnpu.frontends.onnx.external import read_external
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
 from rocketnpu.frontends.onnx.quantize_moves import keep_grids
+from rocketnpu.frontends.onnx.sizes import fix_sizes
+from rocketnpu.frontends.opening import Opening
 
 MIN_OPSET = 13
 """DequantizeLinear has an axis, and Squeeze and its kin have operands instead of attributes, from here on."""
@@ -66,17 +69,22 @@ TIDIED = frozenset({"Constant", "Dropout", "Identity", "Shape", "Size"})
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A checked model (onnx.ModelProto), the names its file had, and why it cannot be cut (None when it can)."""
+    """A checked model (onnx.ModelProto), the names its file had, and why it cannot be cut (None when it can).
+
+    `notes` are sentences for the user on what was decided when it was read.
+    """
 
     model: Any
     names: frozenset[str]
     opaque: str | None
+    notes: tuple[str, ...] = ()
 
 
-def read_model(file: ModelFile) -> Source:
+def read_model(file: ModelFile, opening: Opening) -> Source:
     """The model in an ONNX file.
 
-    Raises ModelError for a file that is malformed, is not whole, or has inputs of no fixed size.
+    Raises ModelError for a file that is malformed, is not whole, or has inputs of no fixed size, and for an `opening`
+    that does not fit it.
     """
     onnx, name = library("onnx"), file.where
     model = onnx.ModelProto()
@@ -84,11 +92,14 @@ def read_model(file: ModelFile) -> Source:
         model.ParseFromString(file.data)
     with refusal_is_model_error(f"{name} is malformed"):
         read_external(model, file)
+        if opening.outputs:
+            end_at(model, opening.outputs, name)
         _check(model)
         _drop_constant_inputs(model)
         names = frozenset(output for node in model.graph.node for output in node.output)
         opaque = _opaque(model)
-        _fix_sizes(model.graph, name)
+        notes = fix_sizes(model.graph, name, opening)
+        type_outputs(model, name)
     model = _converted(model, name, at_most=MAX_OPSET)
     if opaque is None and any(node.op_type in QUANTIZING for node in model.graph.node):
         model = _converted(model, name, at_least=MIN_OPSET)
@@ -97,18 +108,24 @@ def read_model(file: ModelFile) -> Source:
         model = _tidied(model, name)
     if opaque is None:
         keep_grids(model)
-    return Source(model, names, opaque)
+    return Source(model, names, opaque, notes)
 
 
 def _check(model: Any) -> None:
-    """onnx.checker, which asks for the shapes of outputs; ONNX Runtime does not, and they follow from the inputs."""
-    bare = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    """onnx.checker, but for types and shapes that the caller gives, or that follow from those of the inputs."""
+    untyped = [value for value in model.graph.output if not value.HasField("type")]
+    for value in untyped:
+        value.type.tensor_type.elem_type = library("onnx").TensorProto.FLOAT
+    values = (*model.graph.input, *model.graph.output)
+    bare = [value.type.tensor_type for value in values if value.type.HasField("tensor_type")]
     bare = [declared for declared in bare if not declared.HasField("shape")]
     for declared in bare:
         declared.shape.SetInParent()
     library("onnx").checker.check_model(model)
     for declared in bare:
         declared.ClearField("shape")
+    for value in untyped:
+        value.ClearField("type")
 
 
 def opset(model: Any) -> int:
@@ -142,27 +159,6 @@ def _opaque(model: Any) -> str | None:
         if node.op_type.startswith(("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")):
             return f"its operator {node.op_type} works on sequences"
     return None
-
-
-def _fix_sizes(graph: Any, name: str) -> None:
-    """Rule 3; the sizes of all other tensors follow from those of the inputs."""
-    batches: set[str] = set()
-    for value in graph.input:
-        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            raise ModelError(f"input {value.name} of {name} has no shape; export the model with a fixed one")
-        sizes = value.type.tensor_type.shape.dim
-        if sizes and not sizes[0].HasField("dim_value"):
-            batches.add(sizes[0].dim_param)
-            sizes[0].dim_value = 1
-        for axis, size in enumerate(sizes):
-            if size.dim_param and size.dim_param in batches:
-                size.dim_value = 1
-            if not size.HasField("dim_value") or size.dim_value < 0:
-                label = size.dim_param or "unknown"
-                raise ModelError(
-                    f"input {value.name} of {name} has no fixed size in dimension {axis} ({label});"
-                    " export the model with fixed sizes"
-                )
 
 
 def _converted(model: Any, name: str, at_least: int = 1, at_most: int = MAX_OPSET) -> Any:

@@ -22,22 +22,23 @@ from rocketnpu.frontends.onnx.net import Net, Node, TensorType, build_net, decla
 from rocketnpu.frontends.onnx.operators import translate
 from rocketnpu.frontends.onnx.qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
 from rocketnpu.frontends.onnx.shuffle import fold_shuffles
+from rocketnpu.frontends.opening import AS_IT_IS, Opening
 from rocketnpu.ir import Activation, Graph, LookupOptions, Operator, Tensor
 
 PROTOBUF_START = b"\x08"
 """The tag of `ir_version`, the first field of every ONNX file (onnx.proto)."""
 
 
-def load_onnx(file: ModelFile, keep: Collection[str] = ()) -> Graph:
+def load_onnx(file: ModelFile, keep: Collection[str] = (), opening: Opening = AS_IT_IS) -> Graph:
     """The graph of an ONNX file.
 
     `keep` names tensors that must exist when the model runs, also those between DequantizeLinear and QuantizeLinear.
     Raises ModelError for a file that is malformed, contradicts itself, is not whole, or has inputs of no fixed size,
-    and Error when the packages that read ONNX files are missing.
+    for an `opening` that does not fit it, and Error when the packages that read ONNX files are missing.
     """
     name = file.where
     with refusal_is_model_error(f"{name} is malformed"):
-        source = read_model(file)
+        source = read_model(file, opening)
         if source.opaque is not None:
             return _opaque_graph(source, declared_types(source.model.graph))
         net = build_net(source.model, name)
@@ -76,7 +77,7 @@ def _opaque_graph(source: Source, types: Mapping[str, TensorType]) -> Graph:
         found = types.get(name, TensorType(np.dtype(object), None))
         tensors[name] = Tensor(name, tuple(size or 0 for size in found.shape or ()), found.dtype)
     model = source.model.SerializeToString()
-    return Graph(tensors, operators, inputs, outputs, model, opaque=source.opaque, format="onnx")
+    return Graph(tensors, operators, inputs, outputs, model, opaque=source.opaque, format="onnx", notes=source.notes)
 
 
 class _Builder:
@@ -118,6 +119,7 @@ class _Builder:
             model=self._source.model.SerializeToString(),
             format="onnx",
             dissolved={name: absorber for name, absorber in dissolved.items() if name in self._source.names},
+            notes=self._source.notes,
         )
 
     def _dissolved(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.model import MIN_OPSET, QUANTIZING, opset, read_model
 from rocketnpu.frontends.onnx.session import FATAL_ONLY
+from rocketnpu.frontends.opening import AS_IT_IS
 from rocketnpu.sandbox import Guarded
 
 
@@ -30,7 +31,7 @@ def repair(data: bytes, name: str) -> bytes:
 
     Raises ModelError for a file that is malformed, quantized already, or holds what cannot be quantized.
     """
-    source = read_model(ModelFile(data))
+    source = read_model(ModelFile(data), AS_IT_IS)
     if source.opaque is not None:
         raise ModelError(f"{name} can't be quantized: {source.opaque}")
     model = source.model
