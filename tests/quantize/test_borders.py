@@ -132,6 +132,19 @@ def test_a_layer_behind_the_cpu_is_worth_going_back_to_the_npu():
     assert set(kinds(quantized.model, "cpu")) == {"QuantizeLinear", "DequantizeLinear", "Softmax"}
 
 
+def test_the_sums_of_a_transformer_stay_float_between_its_normalizations():
+    model = OnnxBuilder(opset=17)
+    shape, ones = (1, 12, 16), np.ones(16, np.float32)
+    stream = model.input(shape, name="x")
+    for seed in range(2):
+        normed = model.node("LayerNormalization", stream, model.constant(ones))
+        stream = model.node("Add", stream, model.node("MatMul", normed, model.constant(normal((16, 16), 0.3, seed))))
+    data = model.build(model.node("LayerNormalization", stream, model.constant(ones), name="y"), dtype=np.float32)
+    quantized = rn.quantize(data, [normal(shape, 1.0, seed) for seed in range(4)])
+    assert kinds(quantized.model, "npu")["FULLY_CONNECTED"] == 2
+    assert kinds(quantized.model, "cpu")["Add"] == 2
+
+
 def test_heads_of_unlike_ranges_keep_grids_of_their_own():
     model = OnnxBuilder(opset=17)
     x = model.input(SHAPE, name="x")

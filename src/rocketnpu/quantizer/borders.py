@@ -7,7 +7,8 @@
    has the range of the widest. Other operators there, such as a lookup of scores, lose little.
 3. Behind an operator that stays float, or moves elements on the CPU: an island that computes too little to be worth the
    crossing. Each element that goes to the NPU or comes back has to be worth MACS_PER_CROSSING.
-4. Operators that only move elements, which only float operators read, or nobody.
+4. Operators that only move elements, which only float operators read, or nobody; and sums that only float operators
+   read: the residual stream of a transformer, between normalizations.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def stay_float(
     )
     left |= _coarse_tail(net, ranges, left)
     left |= _poor_islands(net, left.union(moved))
-    return frozenset(left | _moves(net, left))
+    return frozenset(_cheap_ends(net, left))
 
 
 def _net(graph: Graph) -> _Net:
@@ -168,13 +169,13 @@ def _is_worth_it(net: _Net, island: Sequence[Operator], on_cpu: Set[str]) -> boo
     return work >= MACS_PER_CROSSING * net.elements(read | made)
 
 
-def _moves(net: _Net, left: Set[str]) -> set[str]:
+def _cheap_ends(net: _Net, left: Set[str]) -> set[str]:
     """Rule 4."""
-    moves = vocabulary_of(net.graph).moves
-    found: set[str] = set()
+    words = vocabulary_of(net.graph)
+    found = set(left)
     for operator in reversed(net.graph.operators):
-        if operator.kind in moves and all(
-            not found.isdisjoint(other.outputs) or not left.isdisjoint(other.outputs) for other in net.after(operator)
-        ):
+        after = net.after(operator)
+        is_cheap = operator.kind in words.moves or (operator.kind in words.sums and after)
+        if is_cheap and all(not found.isdisjoint(other.outputs) for other in after):
             found.update(operator.outputs)
     return found
