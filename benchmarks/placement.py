@@ -33,14 +33,19 @@ def operators_on_cpu(program: rn.Program) -> int:
 
 
 def placement_figures(
-    program: rn.Program, model: bytes, inputs: Mapping[str, NDArray[Any]], most_submissions: int | None
+    program: rn.Program,
+    model: bytes,
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    least_percent: float | None = None,
+    most_submissions: int | None = None,
 ) -> Iterator[Figure]:
-    """Operators left on the CPU, the share of MACs on the NPU, and the submissions of a run.
+    """Operators left on the CPU, the share of MACs on the NPU, and the submissions of a run, with their targets.
 
-    `model` is the ONNX file that was compiled, `inputs` are those of one run, `most_submissions` is the target for it.
+    `model` is the ONNX file that was compiled, `inputs` are those of one run.
     """
     yield Figure("operators on the CPU, float border excepted", operators_on_cpu(program))
-    yield Figure("MACs on the NPU", 100 * npu_share(program, model), "%", least=99)
+    yield Figure("MACs on the NPU", 100 * npu_share(program, model), "%", least=least_percent)
     yield Figure("submissions of a run", submissions(program, inputs), "", most_submissions)
 
 
