@@ -91,6 +91,14 @@ def test_free_sizes_without_a_symbol_need_a_shape() -> None:
     assert graph(data, input_shapes={"x": [1, 5]}).tensors["y"].shape == (1, 5)
 
 
+def test_a_question_mark_is_no_symbol_that_two_sizes_share() -> None:
+    model = OnnxBuilder()
+    model.output(model.node("Relu", model.input((1, 3, "?", "?"), name="x"), name="y"), np.float32)
+    data = model.proto().SerializeToString()
+    assert graph(data, input_shapes={"x": (1, 3, 4, 5)}).tensors["y"].shape == (1, 3, 4, 5)
+    assert "--dim" not in refusal(data)
+
+
 def test_an_input_without_a_shape_takes_one() -> None:
     model = OnnxBuilder()
     model.output(model.node("Relu", model.input((), name="x"), name="y"), np.float32)

@@ -1,7 +1,8 @@
 """Sizes that an ONNX file leaves free: what the caller says, 1 for a batch, and a refusal for all others.
 
 1. A shape of `Opening.input_shapes` is that input's. It agrees with every size that the file fixes.
-2. A symbol has one size, in all inputs that have it: that of `Opening.dims`, or of a shape that was given.
+2. A symbol has one size, in all inputs that have it: that of `Opening.dims`, or of a shape that was given. A symbol
+   without a letter or digit is none: Paddle's exporter writes "?" for each size that it does not know.
 3. The first size of an input is its batch, which is 1 where nobody says more.
 4. Any other free size is refused.
 
@@ -25,6 +26,7 @@ def fix_sizes(graph: Any, where: str, opening: Opening) -> tuple[str, ...]:
 
     Raises ModelError for sizes that stay free, and for a name or size that does not fit the model.
     """
+    _drop_placeholders((*graph.input, *graph.value_info, *graph.output))
     inputs = {value.name: value for value in graph.input}
     for name in opening.input_shapes:
         if name not in inputs:
@@ -39,6 +41,14 @@ def fix_sizes(graph: Any, where: str, opening: Opening) -> tuple[str, ...]:
     symbols.apply((*graph.input, *graph.value_info, *graph.output))
     _refuse_free([value for value in inputs.values() if _free(value)], where)
     return notes
+
+
+def _drop_placeholders(values: Sequence[Any]) -> None:
+    """Rule 2 for symbols that are none: their sizes are free, each by itself."""
+    for value in values:
+        for size in _sizes(value):
+            if size.HasField("dim_param") and not any(map(str.isalnum, size.dim_param)):
+                size.ClearField("value")
 
 
 class _Symbols:
