@@ -12,7 +12,7 @@ VALID, READABLE, WRITABLE = 1, 2, 4
 
 
 def entry(physical: int, flags: int) -> int:
-    """hardware/kernels.md, Page table: [31:12] address 31:12, [11:8] address 35:32, [7:4] address 39:36."""
+    """hardware/kernels.md, Rockchip IOMMU v2: [31:12] address 31:12, [11:8] address 35:32, [7:4] address 39:36."""
     return physical & 0xFFFFF000 | (physical >> 32 & 0xF) << 8 | (physical >> 36 & 0xF) << 4 | flags
 
 

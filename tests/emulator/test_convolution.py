@@ -625,7 +625,7 @@ def test_multi_core_bits_are_accepted() -> None:
 
 @pytest.mark.parametrize(("round_type", "expected"), [(0, 8), (1, 9)])
 def test_the_accumulator_shift_rounds_half_to_even_or_up(round_type: int, expected: int) -> None:
-    """17 / 2 (hardware/dpu.md, CLIP_TRUNCATE, TRM only)."""
+    """17 / 2 (hardware/dpu.md, Accumulator; [trm] only)."""
     board = Board()
     conv = _small(board)
     board.bytes_at(conv.features, 256)[::16] = 2

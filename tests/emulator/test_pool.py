@@ -112,7 +112,7 @@ def test_averages_count_the_padding_value_and_round_to_nearest(
 
 
 def test_column_tiles_make_the_whole_result() -> None:
-    """The vendor's tiles of 5x5 s1 pad 2 on 32 columns (hardware/ppu.md, Column tile)."""
+    """The vendor's tiles of 5x5 s1 pad 2 on 32 columns (hardware/ppu.md, Limits)."""
     rng = np.random.default_rng(3)
     board = Board()
     x = rng.integers(-128, 128, (6, 32, 16)).astype(np.int8)

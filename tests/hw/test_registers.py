@@ -1,7 +1,6 @@
-"""The register tables against hardware/registers.csv, and the nouns they are made of."""
+"""The register table, the page made from it, and its nouns."""
 
 import copy
-import csv
 from pathlib import Path
 
 import pytest
@@ -20,46 +19,27 @@ from rocketnpu.hw.registers import (
     register_at,
     register_of,
 )
+from rocketnpu.hw.registers.page import register_page
 
 REGISTERS = [register for block in BLOCKS for register in block]
 
 
-def table_rows() -> set[tuple[object, ...]]:
-    return {
-        (register.block, register.name, register.offset, field.name, field.msb, field.lsb, field.access, field.reset)
+def test_fields_whose_note_says_signed_are_signed() -> None:
+    signed = [
+        (register, field)
         for register in REGISTERS
         for field in register.fields
-    }
+        if "signed" in field.note and "35-bit" not in field.note
+    ]
+    assert len(signed) > 20
+    assert [f"{register}.{field.name}" for register, field in signed if not field.signed] == []
 
 
-def test_tables_hold_exactly_the_rows_of_the_register_file(shared: Path) -> None:
-    with (shared / "hardware" / "registers.csv").open(newline="") as file:
-        expected = {
-            (
-                row["block"],
-                row["register"],
-                int(row["offset"], 16),
-                row["field"],
-                int(row["msb"]),
-                int(row["lsb"]),
-                row["access"],
-                int(row["reset"], 16) if row["reset"] else None,
-            )
-            for row in csv.DictReader(file)
-        }
-    actual = table_rows()
-    assert len(actual) == sum(len(register.fields) for register in REGISTERS) == 715
-    assert (sorted(map(str, expected - actual)), sorted(map(str, actual - expected))) == ([], [])
-
-
-def test_fields_the_register_file_calls_signed_are_signed(shared: Path) -> None:
-    with (shared / "hardware" / "registers.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if "signed" in row["note"] and "35-bit" not in row["note"]]
-    assert len(rows) > 20
-    for row in rows:
-        register = register_at(int(row["offset"], 16))
-        assert register is not None
-        assert register.field(row["field"]).signed, f"{register}.{row['field']}: {row['note']}"
+def test_the_page_of_the_reference_is_made_from_the_table() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "hardware" / "register-list.md"
+    assert page.read_text(encoding="utf-8") == register_page(), (
+        "run `python -m rocketnpu.hw.registers > docs/hardware/register-list.md`"
+    )
 
 
 @pytest.mark.parametrize("register", REGISTERS, ids=str)
@@ -76,7 +56,7 @@ def test_registers_lie_in_the_window_of_their_block() -> None:
 
 
 def test_conv_con1_of_a_three_channel_image_is_0x6000a000() -> None:
-    # hardware/layouts.md, ARGB mode
+    # hardware/layouts.md, First layer
     assert CNA.CONV_CON1.encode(NONALIGN_DMA=1, GROUP_LINE_OFF=1, ARGB_IN=10) == 0x6000A000
 
 

@@ -193,7 +193,7 @@ def _residual_atoms(task: RegisterTask) -> Iterator[Atoms]:
 
 
 def writes_of(task: RegisterTask) -> Atoms:
-    """The atoms that a task writes, those of channels that only fill up a group included (hardware/dpu.md, Writer)."""
+    """The atoms that a task writes, with channels that only fill up a group (hardware/dpu.md, Output writer)."""
     if task.enables(PPU):
         columns = task.get(PPU.DATA_CUBE_OUT_WIDTH, "CUBE_OUT_WIDTH") + 1
         pitch = task.get(PPU.DST_SURF_STRIDE, "DST_SURF_STRIDE")

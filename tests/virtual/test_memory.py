@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rocketnpu.emulator.iommu import Iommu, PhysicalMemory
 from rocketnpu.errors import DeviceError
+from rocketnpu.hw.registers import IOMMU
 from rocketnpu.hw.registers import iommu as mmu
 from rocketnpu.virtual.memory import PHYSICAL_BASE, AddressSpace, FreeList, PhysicalPages
 from virtual.clients import fails
@@ -49,8 +50,8 @@ def test_the_iommu_finds_what_an_address_space_maps_and_nothing_else():
     pages = PhysicalPages(64 * PAGE)
     space = AddressSpace(pages)
     iommu = Iommu(PhysicalMemory(pages.bytes, PHYSICAL_BASE), 1)
-    iommu.banks[0].write(mmu.IOMMU.DTE_ADDR.offset, space.directory)
-    iommu.banks[0].write(mmu.IOMMU.COMMAND.offset, mmu.ENABLE_PAGING)
+    iommu.banks[0].write(IOMMU.DTE_ADDR.offset, space.directory)
+    iommu.banks[0].write(IOMMU.COMMAND.offset, mmu.ENABLE_PAGING)
     first, second = pages.take(3 * PAGE), pages.take(PAGE)
     assert space.map(first, 3 * PAGE) == 0, "the first buffer may be at address 0 (hardware/kernels.md)"
     address = space.map(second, PAGE)
@@ -59,7 +60,7 @@ def test_the_iommu_finds_what_an_address_space_maps_and_nothing_else():
     with pytest.raises(DeviceError, match="not mapped"):
         iommu.spans(address + PAGE, 1, write=False)
     space.unmap(address, PAGE)
-    iommu.banks[0].write(mmu.IOMMU.COMMAND.offset, mmu.ZAP_CACHE)
+    iommu.banks[0].write(IOMMU.COMMAND.offset, mmu.ZAP_CACHE)
     with pytest.raises(DeviceError, match="not mapped"):
         iommu.spans(address, 1, write=False)
 

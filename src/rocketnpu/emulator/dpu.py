@@ -29,7 +29,7 @@ _ELEMENT_ALU = {
     codes.ALU_ADD: ElementOp.ADD,
     codes.ALU_MINUS: ElementOp.MINUS,
 }
-"""EW_ALU_ALGO of the integer path (hardware/registers.md, EW_CFG; dpu.md, EW stage)."""
+"""EW_ALU_ALGO of the integer path (hardware/registers.md, DPU; hardware/dpu.md, EW stage)."""
 _ELEMENT_MAGNITUDE = {INT8: 1 << 7, INT16: 1 << 15, INT32: 1 << 31}
 _EDATA_BYTES = {1: 1, 2: 2, 3: 4}
 

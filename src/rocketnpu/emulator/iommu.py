@@ -19,8 +19,8 @@ from rocketnpu.emulator.memory import Bytes
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import page_table
 from rocketnpu.hw.page_table import PAGE_BYTES, PAGE_SHIFT, PAGES, READABLE, TABLE_ENTRIES, TABLE_SHIFT, VALID, WRITABLE
+from rocketnpu.hw.registers import IOMMU
 from rocketnpu.hw.registers import iommu as registers
-from rocketnpu.hw.registers.iommu import IOMMU
 
 Spans: TypeAlias = list[tuple[int, int]]
 

@@ -24,8 +24,8 @@ from rocketnpu.errors import DeviceError, DeviceTimeout, Error
 from rocketnpu.hw import regcmd
 from rocketnpu.hw.codes import HARDWARE_VERSION
 from rocketnpu.hw.limits import CORES
-from rocketnpu.hw.registers import CNA, CORE, DDMA, DPU, GLOBAL, PC, SDMA, Register, register_at
-from rocketnpu.hw.registers.iommu import BANK_BYTES, BANK_OFFSETS, IOMMU
+from rocketnpu.hw.registers import CNA, CORE, DDMA, DPU, GLOBAL, IOMMU, PC, SDMA, Register, register_at
+from rocketnpu.hw.registers.iommu import BANK_BYTES, BANK_OFFSETS
 
 WINDOW_BYTES = 0x10000
 """Size of a core's window."""

@@ -1,6 +1,6 @@
 """How far each quantity may go: field widths and measured bounds, as named constants.
 
-Field widths are those of hardware/registers.csv; a value that does not fit wraps silently (silicon: height 2500 acts
+Field widths are those of hardware/register-list.md; a value that does not fit wraps silently (silicon: height 2500 acts
 as 452), so that whoever programs one of these checks it first. Source: hardware/README.md, Constants, unless named.
 """
 
@@ -14,7 +14,7 @@ CORES = 3
 MAX_CONV_INPUT = 2047
 """CNA input width and height of one task, in pixels (11-bit, raw)."""
 MAX_CONV_CHANNELS = (1 << 16) - 1
-"""CNA input channels, in whole atoms (16-bit, raw; hardware/registers.csv)."""
+"""CNA input channels, in whole atoms (16-bit, raw; hardware/register-list.md)."""
 MAX_KERNEL = 31
 """Kernel width and height (5-bit, raw)."""
 MAX_CONV_STRIDE = 7
@@ -37,7 +37,7 @@ MAX_DATA_ENTRIES = (1 << 15) - 1
 MAX_CUBE = 8192
 """Width, height and channels of a DPU or PPU cube (13-bit, minus one)."""
 MAX_NOTCH = 8191
-"""Pixels that a DPU task leaves out behind each row it writes (NOTCH_ADDR: 13-bit, raw; hardware/registers.csv)."""
+"""Pixels that a DPU task leaves out behind each row it writes (NOTCH_ADDR: 13-bit, raw; hardware/register-list.md)."""
 MAX_POOL_WINDOW = 16
 """PPU window and stride (4-bit, minus one; hardware/ppu.md, Limits)."""
 MAX_POOL_PAD = 7

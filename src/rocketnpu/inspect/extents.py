@@ -184,7 +184,8 @@ def _dpu_reads(task: RegisterTask) -> Iterator[Access]:
         if element_is_read(task):
             yield _element(task, channels, run)
     elif element_is_read(task):
-        # A residual operand: MRDMA reads the even planes, ERDMA the odd ones (hardware/dpu.md, order inferred).
+        # A residual operand: MRDMA reads the even planes, ERDMA the odd ones (hardware/dpu.md, Residual add fused). The
+        # order is inferred.
         even, odd = run + _word(task, r.RDMA_SURF_NOTCH), run + _word(task, r.RDMA_EW_SURF_NOTCH)
         yield Access("element", r.RDMA_SRC_BASE_ADDR, _steps(-(-planes // 2), even), 1, 0, run)
         yield Access("element", r.RDMA_EW_BASE_ADDR, _steps(planes // 2, odd), 1, 0, run)

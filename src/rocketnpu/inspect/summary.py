@@ -23,7 +23,7 @@ ALGORITHMS = {
     7: "floor",
     8: "ceil",
 }
-"""EW_ALU_ALGO (hardware/registers.csv)."""
+"""EW_ALU_ALGO (hardware/register-list.md)."""
 PRECISIONS = {0: "int8", 1: "int16", 2: "fp16", 3: "bf16", 6: "int4", 7: "tf32"}
 """By the codes of CNA and CORE."""
 

@@ -154,7 +154,7 @@ class KernelDevice(Device, Generic[Prepared]):
     def _create_above_zero(self, size_bytes: int) -> Block | None:
         """A new buffer, after a first page that stays unused.
 
-        A driver may put its first buffer at address 0 (hardware/kernels.md, dma_address), where no command list may
+        A driver may put its first buffer at address 0 (hardware/kernels.md, `rocket` uAPI), where no command list may
         lie: as the address of the next one, 0 ends a chain (hardware/regcmd.md, Chaining).
         """
         if self._page_zero is None:

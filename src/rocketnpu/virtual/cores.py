@@ -12,15 +12,15 @@ from collections.abc import Callable
 from rocketnpu.emulator.mmio import NpuHardware
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.regcmd import KICK_POINTER
-from rocketnpu.hw.registers import CNA, CORE, PC, Register
+from rocketnpu.hw.registers import CNA, CORE, IOMMU, PC, Register
 from rocketnpu.hw.registers import iommu as mmu
-from rocketnpu.hw.registers.iommu import BANK_OFFSETS, IOMMU
+from rocketnpu.hw.registers.iommu import BANK_OFFSETS
 from rocketnpu.virtual.memory import AddressSpace
 
 SLAVE_MODE = PC.BASE_ADDRESS.encode(PC_SEL=1)
 _CORE_NUMBER_SHIFT = 28
 ALL_INTERRUPTS = (1 << 17) - 1
-"""What both drivers write to INTERRUPT_CLEAR to clear everything (hardware/regcmd.md, On interrupt)."""
+"""Both drivers write this to INTERRUPT_CLEAR (hardware/regcmd.md, What the kernel drivers write)."""
 _RESET_PROBE = 0xCAFEBABE
 """What the IOMMU driver writes to DTE_ADDR to see whether the bank answers (hardware/kernels.md)."""
 _PAGING_INTERRUPTS = IOMMU.INT_MASK.encode(PAGE_FAULT=1, BUS_ERROR=1)

@@ -237,7 +237,7 @@ class RocketFile:
             try:
                 self._push(job, user)
             except OSError as error:
-                # Mainline gives 0 all the same, and the job never runs (hardware/kernels.md, SUBMIT errors).
+                # Mainline gives 0 all the same, and the job never runs (hardware/kernels.md, `rocket` uAPI).
                 self._board.counters["refused jobs"] += 1
                 self._board.report(f"rocket: job {index} of a submit is not run: {error.strerror}")
 

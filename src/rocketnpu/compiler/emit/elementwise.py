@@ -26,7 +26,7 @@ EW_ALU_ALGOS = {
     Operation.SUM: codes.ALU_ADD,
     Operation.PRODUCT: 0,
 }
-"""EW_ALU_ALGO of each operation (hardware/registers.md, EW_CFG); a product does not use the ALU."""
+"""EW_ALU_ALGO of each operation (hardware/dpu.md, EW stage); a product does not use the ALU."""
 
 
 def emit_elementwise(

@@ -1,6 +1,6 @@
 """Register values of a move: a DPU-only task that copies bytes, or takes the larger of two (hardware/dpu.md, EW stage).
 
-Evidence: the copy is the vendor's (hardware/layouts.md, Concatenation) without its change of grid; its output notch is
+Evidence: the copy is the vendor's (hardware/layouts.md, Buffer sizes) without its change of grid; its output notch is
 the vendor's of column tiles (hardware/dpu.md, Output writer). EW maxima of int8 are exact on silicon, 4096 elements.
 Rows of a single pixel with a notch are silicon's in convolutions (hardware/layouts.md, Row-major matrices). Operands
 that overlap in memory and a row that runs over the ends of the tensor's rows are other addresses and sizes for these.

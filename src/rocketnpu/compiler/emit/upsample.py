@@ -1,4 +1,6 @@
-"""Register values of nearest upsampling by two: a DPU-only task for every plane (hardware/layouts.md, last section).
+"""Register values of nearest upsampling by two: a DPU-only task for every plane.
+
+Source: hardware/layouts.md, Nearest 2x upsample in the reader.
 
 The reader takes each atom for 8 lanes of 16 bits and repeats it along the row; what the writer takes for two planes
 are rows 2y and 2y + 1 of one plane. Evidence: 14 tasks of the vendor, register by register.

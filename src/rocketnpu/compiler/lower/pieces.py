@@ -4,7 +4,8 @@
    one pixel: the kernel is cut into rows, columns and input channels until each piece fits. Padding is written out
    before, so that no piece lies in the padding alone.
 2. Each piece writes int32: its accumulator times the gain, in units of 2^-F steps. CPEND is off in such a task
-   (hardware/convolution.md, int32 result), so that weights with a zero point become up to three symmetric pieces.
+   (hardware/convolution.md, Minimal int8 program), so weights with a zero point become up to three symmetric
+   pieces.
 3. The pieces are added one after another (hardware/dpu.md, EW stage: int32 addition saturates, silicon). F leaves room
    for the largest sum there is; the result is then doubled until a step is 2^24, where saturation of the int32 is that
    of an int8.

@@ -1,4 +1,6 @@
-"""TRANSPOSE_CONV as ordinary convolutions, one for each phase of the output (hardware/convolution.md, fallback).
+"""TRANSPOSE_CONV as ordinary convolutions, one for each phase of the output.
+
+Source: hardware/convolution.md, Transposed convolution.
 
 Output rows y with the same y mod stride read the same rows of the kernel, one for each input row in reach: a
 convolution with stride 1 and every stride-th row of the kernel, the last first. The same holds for columns. The

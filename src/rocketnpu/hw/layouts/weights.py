@@ -20,7 +20,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class _Groups:
-    """Group sizes of one element size, in channels (hardware/layouts.md, table of types)."""
+    """Group sizes of one element size, in channels (hardware/layouts.md, Weights)."""
 
     atom: int
     direct_kernels: int

@@ -1,17 +1,13 @@
-"""Every register and field of the RK3588 NPU, by block and name (source: hardware/registers.csv)."""
+"""Every register and field of the RK3588 NPU, by block and name.
+
+The table is `registers.csv` in this folder; hardware/registers.md explains the registers that matter. `_table.py`
+reads the table, `_model.py` holds its nouns. `python -m rocketnpu.hw.registers` prints docs/hardware/register-list.md.
+"""
 
 from __future__ import annotations
 
 from rocketnpu.hw.registers._model import Access, Block, Field, Register
-from rocketnpu.hw.registers.arbiters import DDMA, SDMA
-from rocketnpu.hw.registers.cna import CNA
-from rocketnpu.hw.registers.core import CORE
-from rocketnpu.hw.registers.dpu import DPU
-from rocketnpu.hw.registers.dpu_rdma import DPU_RDMA
-from rocketnpu.hw.registers.global_enable import GLOBAL
-from rocketnpu.hw.registers.pc import PC
-from rocketnpu.hw.registers.ppu import PPU
-from rocketnpu.hw.registers.ppu_rdma import PPU_RDMA
+from rocketnpu.hw.registers._table import read_blocks
 
 __all__ = [
     "BLOCKS",
@@ -23,6 +19,7 @@ __all__ = [
     "DPU",
     "DPU_RDMA",
     "GLOBAL",
+    "IOMMU",
     "PC",
     "PPU",
     "PPU_RDMA",
@@ -36,12 +33,26 @@ __all__ = [
     "register_of",
 ]
 
+_BLOCKS_BY_NAME = read_blocks()
+PC = _BLOCKS_BY_NAME["PC"]
+CNA = _BLOCKS_BY_NAME["CNA"]
+CORE = _BLOCKS_BY_NAME["CORE"]
+DPU = _BLOCKS_BY_NAME["DPU"]
+DPU_RDMA = _BLOCKS_BY_NAME["DPU_RDMA"]
+PPU = _BLOCKS_BY_NAME["PPU"]
+PPU_RDMA = _BLOCKS_BY_NAME["PPU_RDMA"]
+DDMA = _BLOCKS_BY_NAME["DDMA"]
+SDMA = _BLOCKS_BY_NAME["SDMA"]
+GLOBAL = _BLOCKS_BY_NAME["GLOBAL"]
+IOMMU = _BLOCKS_BY_NAME["IOMMU"]
+"""One bank of the Rockchip IOMMU v2; its offsets are relative to the bank (iommu.py)."""
+
 BLOCK_BYTES = 0x1000
 """Every block has 4 KiB of offsets (hardware/registers.md, Windows)."""
 DESTINATIONS = (DPU.DST_BASE_ADDR, PPU.DST_BASE_ADDR)
 """Registers that hold the address of what a task writes."""
 BLOCKS = (PC, CNA, CORE, DPU, DPU_RDMA, PPU, PPU_RDMA, DDMA, SDMA, GLOBAL)
-"""All blocks, by address."""
+"""All blocks of a core's window, by address."""
 
 _BY_OFFSET = {
     register.offset: register for block in BLOCKS for register in block if register is not PC.TARGET_BROADCAST

@@ -1,9 +1,9 @@
-"""The nouns of the register tables: Field, Register and Block, and the short forms the tables are written in."""
+"""The nouns of the register table: Field, Register and Block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -17,7 +17,8 @@ class Field:
     """Bits `msb`:`lsb` of a register.
 
     `reset` is the raw value after reset, None where no source states it. `signed` fields hold two's complement.
-    `unknown` fields have a name but no published working use: software writes 0 (hardware/registers.md, last section).
+    `unknown` fields have a name but no published working use: software writes 0 (hardware/registers.md,
+    Not documented anywhere).
     """
 
     name: str
@@ -164,82 +165,3 @@ class Block:
 
     def __repr__(self) -> str:
         return f"<Block {self.name} at {self.base:#06x}>"
-
-
-def field(
-    name: str,
-    msb: int,
-    lsb: int,
-    note: str = "",
-    *,
-    access: Access = "RW",
-    reset: int | None = 0,
-    signed: bool = False,
-) -> Field:
-    """A field with a known use."""
-    return Field(name, msb, lsb, access, reset, note, signed)
-
-
-def unknown(
-    name: str, msb: int, lsb: int, note: str = "no known working use; write 0", *, reset: int | None = 0
-) -> Field:
-    """A named field without a published working use."""
-    return Field(name, msb, lsb, reset=reset, note=note, unknown=True)
-
-
-def reserved(msb: int, lsb: int, note: str = "reserved, write 0", *, access: Access = "RO") -> Field:
-    """Bits without a name; `register` numbers them from the top."""
-    return Field("RESERVED_", msb, lsb, access, note=note)
-
-
-def register(name: str, offset: int, *fields: Field, target: int | None = None) -> Register:
-    """A register of the block it is listed in; `target` only where it differs from the block's."""
-    numbered: list[Field] = []
-    count = 0
-    for item in fields:
-        if item.is_reserved:
-            item = replace(item, name=f"RESERVED_{count}")
-            count += 1
-        numbered.append(item)
-    return Register(name, offset, tuple(numbered), target=target)
-
-
-def block(
-    name: str, base: int, *registers: Register, target: int | None = None, enable_bit: int | None = None
-) -> Block:
-    """A block whose registers know its name and their stream target."""
-    own = tuple(replace(item, block=name, target=item.target or target) for item in registers)
-    return Block(name, base, target, enable_bit, own)
-
-
-def group_registers(base: int, prefix: str = "") -> tuple[Register, Register, Register]:
-    """S_STATUS, S_POINTER and OPERATION_ENABLE, which every block with two register groups begins with."""
-    return (
-        register(
-            f"{prefix}S_STATUS",
-            base,
-            reserved(31, 18),
-            field("STATUS_1", 17, 16, "group 1: 0 idle 1 running 2 running+waiting", access="RO"),
-            reserved(15, 2),
-            field("STATUS_0", 1, 0, "group 0: 0 idle 1 running 2 running+waiting", access="RO"),
-        ),
-        register(
-            f"{prefix}S_POINTER",
-            base + 0x4,
-            reserved(31, 17),
-            field("EXECUTER", 16, 16, "group now executing", access="RO"),
-            reserved(15, 6),
-            field("EXECUTER_PP_CLEAR", 5, 5, "write 1: executer group := 0", access="W1C"),
-            field("POINTER_PP_CLEAR", 4, 4, "write 1: register group pointer := 0", access="W1C"),
-            field("POINTER_PP_MODE", 3, 3, "0 = next pointer from executer; 1 = pointer toggles"),
-            field("EXECUTER_PP_EN", 2, 2, "executer ping-pong"),
-            field("POINTER_PP_EN", 1, 1, "pointer ping-pong"),
-            field("POINTER", 0, 0, "group that writes go to; ignored while POINTER_PP_EN=1"),
-        ),
-        register(
-            f"{prefix}OPERATION_ENABLE",
-            base + 0x8,
-            reserved(31, 1),
-            field("OP_EN", 0, 0, "never written by known software; use the enable entry"),
-        ),
-    )

@@ -43,7 +43,7 @@ _NRDMA_USES = (0, USE_MUL)
 """Known layouts: off, dense int16 multipliers (same place)."""
 _LAST_EW_ALGORITHM = 8
 _LAST_EW_DATA_MODE = 2
-"""Highest documented codes (hardware/registers.csv, DPU.EW_CFG)."""
+"""Highest documented codes (hardware/register-list.md, DPU.EW_CFG)."""
 
 
 def _size_e(task: RegisterTask) -> int:
