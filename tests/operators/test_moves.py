@@ -27,6 +27,7 @@ GRID = Grid(0.05, 4)
 AXIS = "the axis is the channel, the width, or the height of one image"
 SLICE = "the slice takes a part of channels, width, or the height of one image, and all of the other dimensions"
 PAD = "channels, width, or the height of one image are padded, and no other dimension"
+GATHER = "the indices are constant and choose channels"
 RESHAPE = "the reshape keeps each pixel's channels together, so that no byte moves"
 TRANSPOSE = "all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"
 
@@ -142,6 +143,16 @@ def test_slice(drawn: tuple[tuple[int, ...], list[slice | int]], dtype: str, see
     y = model.slice(x, begins, sizes)
     fits = all(sizes[axis] == shape[axis] or is_side(shape, axis) for axis in range(len(shape)))
     exact(model, x, y, unmet=None if fits else SLICE)
+
+
+@examples(20)
+@given(shape=SHAPES, axis=st.integers(-5, -1), count=st.integers(1, 40), dtype=DTYPES, seed=SEEDS)
+def test_gather(shape: tuple[int, ...], axis: int, count: int, dtype: str, seed: int) -> None:
+    assume(-axis <= len(shape))
+    model = ModelBuilder(seed)
+    x = computed(model, shape, dtype)
+    y = model.gather(x, model.rng.integers(0, shape[axis], count).tolist(), axis)
+    exact(model, x, y, unmet=None if axis == -1 else GATHER)
 
 
 @examples(20)

@@ -13,7 +13,7 @@ from support.agreement import proven
 from support.cases import DTYPES, SEEDS, VALUES, examples, grid_input, grids, inputs_of, stored
 from support.models import Grid, ModelBuilder, random_values
 
-INT8_ONLY = ("ABS", "EXP", "LOG")
+INT8_ONLY = ("ABS", "ELU", "EXP", "LOG", "SQRT")
 """Kinds that LiteRT has no uint8 kernel for."""
 CLAMPS = ("RELU", "RELU6", "RELU_0_TO_1")
 LOOKUPS = ("GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "RELU_N1_TO_1", "TANH")
@@ -41,6 +41,17 @@ def test_function_of_every_byte(
     x = grid_input(model, (1, 16, 16, 1), grid, dtype)
     options: dict[str, Any] = {"GELU": {"approximate": approximate}, "LEAKY_RELU": {"alpha": alpha}}.get(kind, {})
     proven(model.build(model.unary(kind, x, stored(output, dtype), **options)), [every_byte(dtype)])
+
+
+@examples(20)
+@given(scale=st.floats(1 / 1024, 8, width=32), output=grids(-3, 0))
+def test_reciprocal_square_root_of_numbers_above_zero(scale: float, output: Grid) -> None:
+    """LiteRT refuses other numbers while it runs."""
+    model = ModelBuilder()
+    x = grid_input(model, (1, 16, 16, 1), Grid(scale, -128), "int8")
+    above_zero = every_byte("int8")
+    above_zero[above_zero == -128] = 1
+    proven(model.build(model.unary("RSQRT", x, output)), [above_zero])
 
 
 @examples(20)

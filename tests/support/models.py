@@ -259,6 +259,16 @@ class ModelBuilder:
         shape = tuple(room - first if count == -1 else count for count, room, first in pairs)
         return self.operator("SLICE", operands, shape, source.grid, schema.SliceOptionsT(), "SliceOptions", name)
 
+    def gather(self, x: str, indices: Sequence[int], axis: int = -1, name: str = "") -> str:
+        """GATHER of elements along one axis."""
+        source = self.tensors[x]
+        axis %= len(source.shape)
+        operands = [x, self.constant(np.array(indices, np.int32), name="indices")]
+        shape = (*source.shape[:axis], len(indices), *source.shape[axis + 1 :])
+        return self.operator(
+            "GATHER", operands, shape, source.grid, schema.GatherOptionsT(axis=axis), "GatherOptions", name
+        )
+
     def strided_slice(self, x: str, ranges: Sequence[slice | int], name: str = "") -> str:
         """STRIDED_SLICE as numpy's basic indexing: a slice keeps its dimension, a number drops it."""
         source = self.tensors[x]

@@ -56,7 +56,7 @@ def keeps_channels(graph: Graph, op: Operator) -> bool:
 
 
 def chooses_channels(graph: Graph, op: Operator) -> bool:
-    """the indices are constants of an ONNX model, and choose channels"""
+    """the indices are constant and choose channels"""
     assert op.inputs[0] is not None
     options = op.options
     return isinstance(options, GatherOptions) and cube_side(graph.tensors[op.inputs[0]], options.axis) == "channels"

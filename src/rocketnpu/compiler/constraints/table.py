@@ -56,6 +56,7 @@ from rocketnpu.compiler.constraints.tensors import (
     operands,
 )
 from rocketnpu.ir import Graph, Operator
+from rocketnpu.unary import FUNCTIONS
 
 __all__ = [
     "CONSTRAINTS",
@@ -117,10 +118,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "PRELU": (*_DATA, has_constant_alpha),
         "QUANTIZE": (is_analysable, is_int8_per_tensor, has_variable_data, is_not_empty, fits_addresses),
         **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), _DATA),
-        **dict.fromkeys(
-            ("ABS", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "LOOKUP", "RELU_N1_TO_1", "TANH"),
-            _DATA,
-        ),
+        **dict.fromkeys((*FUNCTIONS, "LOOKUP"), _DATA),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
         "CONCATENATION": (*_DATA, has_no_activation, works_along_a_side),
         "TRANSPOSE_CONV": (

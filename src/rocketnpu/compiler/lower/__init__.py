@@ -11,7 +11,7 @@ from rocketnpu.compiler.lower.concat import lower_concat
 from rocketnpu.compiler.lower.convolution import lower_conv, lower_depthwise, lower_fully_connected
 from rocketnpu.compiler.lower.elementwise import lower_elementwise
 from rocketnpu.compiler.lower.long_rows import with_legal_rows
-from rocketnpu.compiler.lower.lookup import LOOKUPS, lower_lookup, lower_table
+from rocketnpu.compiler.lower.lookup import lower_lookup, lower_table
 from rocketnpu.compiler.lower.max_pool import lower_max_pool
 from rocketnpu.compiler.lower.pooling import lower_average_pool, lower_mean
 from rocketnpu.compiler.lower.resize import (
@@ -26,16 +26,17 @@ from rocketnpu.compiler.lower.transpose_conv import lower_transpose_conv
 from rocketnpu.compiler.lower.unary import CLAMPS, lower_clamp, lower_prelu, lower_quantize
 from rocketnpu.compiler.npu_ops import Lowered
 from rocketnpu.ir import Graph, Operator
+from rocketnpu.unary import FUNCTIONS
 
 __all__ = ["lower"]
 
 
 def lower(graph: Graph, op: Operator) -> tuple[Lowered, ...]:
     """The NPU form of an operator that has passed `constraints.check`; ConstraintError if its sizes rule it out."""
-    return tuple(with_legal_rows(with_clamps_apart(_LOWERINGS[op.kind](graph, op))))
+    return tuple(with_legal_rows(with_clamps_apart(LOWERINGS[op.kind](graph, op))))
 
 
-_LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(
+LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = MappingProxyType(
     {
         "CONV_2D": lower_conv,
         "DEPTHWISE_CONV_2D": lower_depthwise,
@@ -64,7 +65,7 @@ _LOWERINGS: Mapping[str, Callable[[Graph, Operator], Iterator[Lowered]]] = Mappi
         "PRELU": lower_prelu,
         "QUANTIZE": lower_quantize,
         **dict.fromkeys(CLAMPS, lower_clamp),
-        **dict.fromkeys(LOOKUPS, lower_lookup),
+        **dict.fromkeys(FUNCTIONS, lower_lookup),
         "LOOKUP": lower_table,
         "RESHAPE": lower_reshape,
     }

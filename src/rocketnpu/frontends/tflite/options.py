@@ -21,6 +21,7 @@ from rocketnpu.ir import (
     Tensor,
     UnaryOptions,
 )
+from rocketnpu.unary import FUNCTIONS
 
 _OPTION_NAMES = enum_names("BuiltinOptions")
 
@@ -129,22 +130,7 @@ def _reshape(context: Context) -> Result:
     return None, None
 
 
-_UNARY = (
-    "ABS",
-    "EXP",
-    "HARD_SWISH",
-    "LOG",
-    "LOGISTIC",
-    "QUANTIZE",
-    "RELU",
-    "RELU6",
-    "RELU_0_TO_1",
-    "RELU_N1_TO_1",
-    "TANH",
-)
-"""Operators on one tensor without options."""
-
-_KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, Kind] = {
     "CONV_2D": Kind("Conv2DOptions", range(2, 4), _conv),
     "DEPTHWISE_CONV_2D": Kind("DepthwiseConv2DOptions", range(2, 4), _depthwise),
     "FULLY_CONNECTED": Kind("FullyConnectedOptions", range(2, 4), _fully_connected, required=False),
@@ -153,7 +139,7 @@ _KINDS: Mapping[str, Kind] = {
     "MUL": Kind("MulOptions", range(2, 3), _elementwise, required=False),
     "MAXIMUM": Kind(None, range(2, 3), _plain),
     "MINIMUM": Kind(None, range(2, 3), _plain),
-    **dict.fromkeys(_UNARY, Kind(None, range(1, 2), _plain)),
+    **dict.fromkeys((*FUNCTIONS, "QUANTIZE", "RELU", "RELU6", "RELU_0_TO_1"), Kind(None, range(1, 2), _plain)),
     "PRELU": Kind(None, range(2, 3), _plain),
     "GELU": Kind("GeluOptions", range(1, 2), _gelu, required=False),
     "LEAKY_RELU": Kind("LeakyReluOptions", range(1, 2), _leaky_relu, required=False),
@@ -178,7 +164,7 @@ def read_options(
 
     Raises ModelError when inputs, outputs or options are not as the kind needs them.
     """
-    known = _KINDS.get(kind)
+    known = KINDS.get(kind)
     if known is None:
         return None, None
     if len(inputs) not in known.inputs:

@@ -15,6 +15,7 @@ from rocketnpu.frontends.tflite.operator import Context, Kind, Result
 from rocketnpu.ir import (
     BlockOptions,
     ConcatOptions,
+    GatherOptions,
     Options,
     PadOptions,
     ResizeOptions,
@@ -116,6 +117,20 @@ def _strided_slice(context: Context) -> Result:
         steps.append(stride)
     made = [size for axis, size in enumerate(sizes) if axis not in dropped]
     return _checked(context, SliceOptions(tuple(begins), tuple(sizes), tuple(steps), tuple(dropped)), made)
+
+
+def _gather(context: Context) -> Result:
+    """Constant indices in one vector. LiteRT counts them from the start only."""
+    shape, indices = context.operand(0).shape, _vector(context, 1)
+    axis = _axis(0 if context.table is None else context.table.Axis(), len(shape))
+    if indices is None or len(context.operand(1).shape) != 1:
+        return None, _NOT_CONSTANT
+    if axis is None or (context.table is not None and context.table.BatchDims()):
+        return None, "it gathers along batch dimensions"
+    if any(not 0 <= index < shape[axis] for index in indices):
+        return None, f"an index lies outside of the {shape[axis]} elements along its axis"
+    made = (*shape[:axis], len(indices), *shape[axis + 1 :])
+    return _checked(context, GatherOptions(axis, tuple(indices)), made)
 
 
 def _pad(context: Context) -> Result:
@@ -246,6 +261,7 @@ MOVES: Mapping[str, Kind] = {
     "SPLIT_V": Kind("SplitVOptions", range(3, 4), _split_v, required=False, outputs=range(1, MANY)),
     "SLICE": Kind("SliceOptions", range(3, 4), _slice, required=False),
     "STRIDED_SLICE": Kind("StridedSliceOptions", range(4, 5), _strided_slice),
+    "GATHER": Kind("GatherOptions", range(2, 3), _gather, required=False),
     "PAD": Kind("PadOptions", range(2, 3), _pad, required=False),
     "PADV2": Kind("PadV2Options", range(3, 4), _pad, required=False),
     "MIRROR_PAD": Kind("MirrorPadOptions", range(2, 3), _mirror_pad),

@@ -19,6 +19,7 @@ from rocketnpu.ir import (
     ReduceOptions,
     Tensor,
 )
+from rocketnpu.unary import FUNCTIONS
 
 MAX_RANK = 8
 """LiteRT's kernels stop at 8 dimensions (its RuntimeShape holds no more without a heap)."""
@@ -27,25 +28,7 @@ MAX_TENSOR_BYTES = 1 << 30
 """A bound on what a small file can make us allocate; no tensor that fits the NPU's 32-bit addresses comes near."""
 
 SHAPE_KEEPING = frozenset(
-    {
-        "ABS",
-        "DEQUANTIZE",
-        "ELU",
-        "EXP",
-        "GELU",
-        "HARD_SWISH",
-        "LEAKY_RELU",
-        "LOG",
-        "LOGISTIC",
-        "LOG_SOFTMAX",
-        "QUANTIZE",
-        "RELU",
-        "RELU6",
-        "RELU_0_TO_1",
-        "RELU_N1_TO_1",
-        "SOFTMAX",
-        "TANH",
-    }
+    {*FUNCTIONS, "DEQUANTIZE", "LOG_SOFTMAX", "QUANTIZE", "RELU", "RELU6", "RELU_0_TO_1", "SOFTMAX"}
 )
 """Kinds whose output has the shape of their input."""
 
