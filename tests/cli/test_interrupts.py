@@ -31,8 +31,8 @@ sys.exit(code)
 """
 
 INTERRUPTED_EXIT = """
-import atexit, os, signal, sys
-atexit.register(os.kill, os.getpid(), signal.SIGINT)
+import atexit, signal, sys, threading
+atexit.register(signal.pthread_kill, threading.get_ident(), signal.SIGINT)  # os.kill may reach a library's thread
 sys.argv = ["rocketnpu", "devices"]
 from rocketnpu.cli import main
 sys.exit(main())
