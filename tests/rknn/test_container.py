@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rocketnpu.errors import ModelError
+from rocketnpu.compat.rknnlite import RKNNLite
+from rocketnpu.errors import CompileError, ModelError
 from rocketnpu.rknn import load_rknn
 from rocketnpu.rknn.container import HEADER_BYTES, MAGIC, TASK_RECORD, parse_container
 from rocketnpu.rknn.flat import FlatReader
@@ -145,17 +146,25 @@ def _for_one_core(data: bytes) -> bytes:
     return bytes(changed)
 
 
-def test_a_file_for_one_core_runs_on_one(vendor: dict[str, bytes]) -> None:
-    program = load_rknn(_for_one_core(vendor["a_channel"]), "a")
+def test_a_file_for_one_core_runs_on_one(vendor: dict[str, bytes], tmp_path: Path) -> None:
+    data = _for_one_core(vendor["a_channel"])
+    program = load_rknn(data, "a")
     assert {cores for step in program.steps for cores in step.tasks} == {1}
     whole = load_rknn(vendor["a_channel"], "a")
     inputs = np.zeros(whole.tensors[0].shape, np.int8)
-    for cores in (1, 3):
-        with Session(program, device="emulator", cores=cores) as first, Session(whole, device="emulator") as second:
-            found, expected = first.run(inputs), second.run(inputs)
-            assert {name: value.tolist() for name, value in found.items()} == {
-                name: value.tolist() for name, value in expected.items()
-            }
+    with Session(program, device="emulator") as first, Session(whole, device="emulator") as second:
+        found, expected = first.run(inputs), second.run(inputs)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in expected.items()
+    }
+    with pytest.raises(CompileError, match="no task lists for 2 cores"):
+        Session(program, device="emulator", cores=2)
+    path = tmp_path / "a.rknn"
+    path.write_bytes(data)
+    rknn = RKNNLite()
+    assert rknn.load_rknn(path) == 0
+    assert rknn.init_runtime(core_mask=RKNNLite.NPU_CORE_0_1_2) == 0
+    rknn.release()
 
 
 @pytest.fixture(scope="module")

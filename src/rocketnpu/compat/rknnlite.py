@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from rocketnpu.compat.rknnlite_inputs import Port, prepare_inputs
 from rocketnpu.compiler import Options
-from rocketnpu.errors import DeviceError, Error
+from rocketnpu.errors import DeviceError, Error, counted
 from rocketnpu.frontends.files import open_model, read_file
 from rocketnpu.hw.limits import CORES
-from rocketnpu.program.model import Program
+from rocketnpu.program.model import NpuStep, Program
 from rocketnpu.rknn.container import MAGIC, PLATFORM, parse_container
 from rocketnpu.rknn.normalization import Normalization, input_normalizations
 from rocketnpu.runtime.load import load_program
@@ -97,6 +97,8 @@ class RKNNLite:
     ) -> int:
         """Put the loaded model on the device, to run on as many cores as `core_mask` has. Returns 0, or -1.
 
+        A model that was converted for fewer cores runs on those that it has tasks for.
+
         `target` is None or "rk3588"; `device_id` has no meaning on the board itself. `async_mode`, in which the
         vendor's runtime returns the results of an earlier call, is not supported.
         """
@@ -109,8 +111,9 @@ class RKNNLite:
         if core_mask not in tuple(self._CORES):
             return self._failed(f"core_mask {core_mask!r} is not one of the NPU_CORE_* constants")
         self._close()
+        cores = _most_cores(self._program, self._CORES[core_mask])
         try:
-            session = Session(self._program, cores=self._CORES[core_mask])
+            session = Session(self._program, cores=cores)
         except Error as error:
             return self._failed(f"can't start the runtime: {error}")
         layouts = {tensor.name: tensor.layout for tensor in self._program.tensors}
@@ -119,7 +122,7 @@ class RKNNLite:
             for tensor in session.inputs
         )
         self._session = session
-        self._tell(f"runs on {session.device.name}, {self._CORES[core_mask]} cores")
+        self._tell(f"runs on {session.device.name}, {counted(cores, 'core')}")
         return SUCCESS
 
     def inference(
@@ -204,6 +207,12 @@ class RKNNLite:
             except OSError as error:
                 print(f"E RKNNLite: can't write {self._verbose_file}: {error.strerror}", file=sys.stderr)
                 self._verbose_file = None
+
+
+def _most_cores(program: Program, wanted: int) -> int:
+    """The largest number of cores, `wanted` at most, that every step has tasks for."""
+    steps = [step for step in program.steps if isinstance(step, NpuStep)]
+    return max((cores for cores in range(1, wanted + 1) if all(cores in step.tasks for step in steps)), default=1)
 
 
 def _real(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
