@@ -4,8 +4,8 @@
     python tools/foreign_client.py run MODEL[=INPUT] ... each model through Mesa's TFLite delegate and LiteRT's kernels
 
 Needs apt (a Debian or Ubuntu machine), dpkg-deb, pip, and a C compiler for arm64 (see virtual/preload.py). Nothing is
-installed: apt works in folders of its own, and packages are only unpacked. Prints one JSON line for each model and one
-with the device's counters.
+installed: apt works in folders of its own, and packages are only unpacked. Prints one JSON line for each model (the
+operators that the delegate took, and how far all outputs differ) and one with the device's counters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rocketnpu.errors import Error
-from rocketnpu.virtual.preload import cache_folder, run
+from rocketnpu.virtual.preload import aarch64_compiler, cache_folder, run
 from rocketnpu.virtual.system import System
 
 SUITES = ("trixie", "trixie-backports")
@@ -44,7 +44,8 @@ READY = "ready.json"
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Fill the cache folder, unless that has been done; the packages' versions."""
+    """Fill the cache folder, unless that has been done; the packages' versions. Raises Error if `run` would fail."""
+    aarch64_compiler()
     ready = folder / READY
     if not ready.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,8 +62,8 @@ def prepare(folder: Path) -> dict[str, str]:
     return versions
 
 
-def command(folder: Path, models: Sequence[str]) -> list[str]:
-    """What runs the guest program on models; see foreign_client_guest.py."""
+def command(folder: Path, begun: Path, models: Sequence[str]) -> list[str]:
+    """What runs the guest program on models; `begun` gets the number of each that it begins."""
     root = folder / "root"
     unpacked = folder / "qemu" / "usr" / "bin" / "qemu-aarch64-static"
     settings = {"PYTHONHOME": root / "usr", "PYTHONPATH": root / "wheels"}
@@ -73,8 +74,30 @@ def command(folder: Path, models: Sequence[str]) -> list[str]:
         str(_python(root)),
         str(GUEST_PROGRAM),
         str(root / "usr" / "lib" / "teflon" / "libteflon.so"),
+        str(begun),
         *models,
     ]
+
+
+def run_models(system: System, folder: Path, models: Sequence[str]) -> int:
+    """Run every model; one that ends the client gets a line that says so, and the others run in a new client.
+
+    Returns 1 if there was such a model, else the client's exit code.
+    """
+    left, code = list(models), 0
+    while left:
+        with tempfile.TemporaryDirectory() as scratch:
+            begun = Path(scratch, "begun")
+            ended = run(system, command(folder, begun, left))
+            count = len(begun.read_text().splitlines()) if begun.exists() else 0
+        if not ended:
+            break
+        if not count:
+            return ended
+        path = left[count - 1].partition("=")[0]
+        print(json.dumps({"model": Path(path).name, "error": f"the client ended with exit code {ended}"}), flush=True)
+        left, code = left[count:], 1
+    return code
 
 
 def _unpack_debian(folder: Path, root: Path) -> dict[str, str]:
@@ -174,7 +197,7 @@ def main() -> int:
             return 0
         system = System("rocket", record=arguments.record)
         try:
-            code = run(system, command(arguments.cache.resolve(), arguments.models))
+            code = run_models(system, arguments.cache.resolve(), arguments.models)
             print(json.dumps({"counters": system.counters, "messages": system.messages}), flush=True)
         finally:
             system.stop()

@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rocketnpu.compat.interpreter import Interpreter
     from rocketnpu.emulator import Emulator
-    from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, Error, ModelError
+    from rocketnpu.errors import CompileError, DeviceError, DeviceTimeout, DeviceWarning, Error, ModelError
     from rocketnpu.hw.assembly import assemble, disassemble
     from rocketnpu.program.model import Program
     from rocketnpu.quantizer import quantize
@@ -19,6 +19,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceTimeout",
+    "DeviceWarning",
     "Emulator",
     "Error",
     "Interpreter",
@@ -38,6 +39,7 @@ _HOMES = {
     "Device": ("rocketnpu.runtime.device", "Device"),
     "DeviceError": ("rocketnpu.errors", "DeviceError"),
     "DeviceTimeout": ("rocketnpu.errors", "DeviceTimeout"),
+    "DeviceWarning": ("rocketnpu.errors", "DeviceWarning"),
     "Emulator": ("rocketnpu.emulator", "Emulator"),
     "Error": ("rocketnpu.errors", "Error"),
     "Interpreter": ("rocketnpu.compat.interpreter", "Interpreter"),

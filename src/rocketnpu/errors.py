@@ -26,3 +26,7 @@ class DeviceError(Error):
 
 class DeviceTimeout(DeviceError):
     """A task did not complete in time."""
+
+
+class DeviceWarning(UserWarning):
+    """The emulator ran a task whose output is wrong on the chip, or may be; the text names the task and the rule."""

@@ -32,6 +32,13 @@ Pads: TypeAlias = tuple[int, int, int, int]
 """Rows and columns of padding: top, left, bottom, right."""
 
 
+UNKNOWN_SIZE = -1
+"""In a shape: a size that is not known before the run."""
+
+UNKNOWN_SHAPE = (UNKNOWN_SIZE,)
+"""Also of a tensor of which not even the number of dimensions is known before the run."""
+
+
 class Padding(StrEnum):
     """Padding scheme, with TFLite's names."""
 
@@ -52,10 +59,31 @@ class Quantization:
     axis: int | None = None
 
 
+def is_static(shape: tuple[int, ...]) -> bool:
+    """Whether all sizes of a shape are known before the run."""
+    return UNKNOWN_SIZE not in shape
+
+
+def fits_shape(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of shape `found` is one of `shape`, whose unknown sizes may be any."""
+    if shape == UNKNOWN_SHAPE:
+        return True
+    return len(found) == len(shape) and all(
+        size in (other, UNKNOWN_SIZE) for other, size in zip(found, shape, strict=True)
+    )
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as people read it, like 1x8x8x16; a size that is not known before the run is "?"."""
+    return "x".join("?" if size == UNKNOWN_SIZE else str(size) for size in shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """One tensor: static shape, dtype, quantization, and its data when it is constant.
+    """One tensor: shape, dtype, quantization, and its data when it is constant.
 
+    Sizes that are not known before the run are `UNKNOWN_SIZE`; `has_static_shape` says that there are none.
+    A type that numpy lacks (strings, resources, sequences, packed 4-bit numbers) has dtype object.
     `layout` is the order of the dimensions: NCHW for an image in an ONNX model (rank 4, batch 1), else NHWC (also for
     tensors of other ranks: the last dimension is the channel). Options of operators count dimensions in this order.
     Weights and bias have TFLite's layouts whatever the file's.
@@ -68,8 +96,13 @@ class Tensor:
     data: NDArray[np.generic] | None = None
     layout: Literal["NHWC", "NCHW"] = "NHWC"
 
+    @property
+    def has_static_shape(self) -> bool:
+        """Whether all sizes are known before the run."""
+        return is_static(self.shape)
+
     def __str__(self) -> str:
-        dims = "x".join(map(str, self.shape)) or "scalar"
+        dims = shape_text(self.shape) or "scalar"
         grid = ""
         if self.quantization is not None:
             scales, zeros = self.quantization.scales, self.quantization.zero_points
@@ -266,6 +299,10 @@ class Operator:
     ONNX nodes, `index` is that of the last one.
     `inputs` holds tensor names, None for an omitted optional input. `options` is None for kinds without a class above.
     `unsupported` says why this instance cannot be analysed (for instance a weights format), None when it can.
+    `opaque` says why only the model's own runtime can compute it (control flow, state, a custom operator); it ends in
+    "has no NPU form". `shares` names what it has in common with other operators and no array can hold: variables,
+    resources, sequences. Operators that share something run in one piece of the model, in the file's order.
+    `no_kernel` says why not even the model's runtime can compute it.
     """
 
     kind: str
@@ -274,6 +311,9 @@ class Operator:
     outputs: tuple[str, ...]
     options: Options = None
     unsupported: str | None = None
+    opaque: str | None = None
+    shares: frozenset[str] = frozenset()
+    no_kernel: str | None = None
 
     @property
     def name(self) -> str:
@@ -287,10 +327,9 @@ class Graph:
 
     `tensors` keeps the order of a TFLite file, so that a tensor's position is its index in there.
     `model` is a file's bytes, in `format`, from which pieces for the CPU are cut: the source file, or for ONNX what the
-    frontend made of it. `opaque` names the reason why the graph can only be run as one piece on the CPU (control flow,
-    state, dynamic shapes); None for ordinary graphs. `dissolved` names tensors of the source file that are not in the
-    graph, each with the operator that stands for what made and read them. `notes` are sentences for the user on what
-    was decided when the model was opened.
+    frontend made of it. `dissolved` names tensors of the source file that are not in the graph, each with the operator
+    that stands for what made and read them. `notes` are sentences for the user on what was decided when the model was
+    opened.
     """
 
     tensors: Mapping[str, Tensor]
@@ -298,7 +337,6 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     model: bytes
-    opaque: str | None = None
     format: Literal["tflite", "onnx"] = "tflite"
     dissolved: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()

@@ -1,12 +1,14 @@
 """How far a model's results are from its reference, layer by layer and end to end.
 
-The reference of a TFLite model is LiteRT with its plain kernels, that of an ONNX model ONNX Runtime node by node.
+The reference of a TFLite model is LiteRT with its reference kernels, that of an ONNX model ONNX Runtime node by node.
+A model that keeps state runs through all inputs in turn, from the same start as its reference.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +29,10 @@ from rocketnpu.runtime.session import Session
 
 @dataclass
 class Difference:
-    """Absolute differences between two arrays of one dtype, in the tensor's own units, summed over several inputs."""
+    """Absolute differences between two arrays of one dtype, in the tensor's own units, summed over several inputs.
+
+    Arrays of different shapes (a detector may find more boxes than its reference) differ by infinity.
+    """
 
     elements: int = 0
     equal: int = 0
@@ -36,6 +41,10 @@ class Difference:
 
     def add(self, found: NDArray[Any], expected: NDArray[Any]) -> None:
         """Count one more pair of arrays."""
+        if found.shape != expected.shape:
+            self.elements += max(expected.size, 1)
+            self.total = self.maximum = math.inf
+            return
         difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
         self.elements += difference.size
         self.equal += int(np.count_nonzero(difference == 0))
@@ -78,6 +87,8 @@ class VerifyReport:
     outputs: Mapping[str, Difference]
     same_top: Mapping[str, int]
     """For each output: for how many inputs the largest element of the flattened output is the same."""
+    note: str = ""
+    """What is special about the reference; empty when it is the usual one."""
 
     @property
     def worst_npu_layer(self) -> float:
@@ -117,7 +128,8 @@ def verify(
     make_reference = ort.Reference if graph.format == "onnx" else litert.Reference
     reference = make_reference(graph.model, program.name)
     sets = random_inputs(program, 3) if inputs is None else [_checked(program, values) for values in inputs]
-    return _compare(program, (reference.tensors([values[name] for name in program.inputs]) for values in sets))
+    report = _compare(program, (reference.tensors([values[name] for name in program.inputs]) for values in sets))
+    return replace(report, note=reference.note)
 
 
 def verify_record(program: Program, record: Mapping[str, NDArray[Any]], cores: int = 1) -> VerifyReport:
@@ -155,10 +167,15 @@ def _compare(program: Program, references: Iterable[Mapping[str, NDArray[Any]]],
                 layers[name].end_to_end.add(found[name], expected[name])
             for name in outputs.keys() & expected.keys():
                 outputs[name].add(found[name], expected[name])
-                same_top[name] += int(np.argmax(found[name]) == np.argmax(expected[name])) if found[name].size else 1
+                same_top[name] += int(_top(found[name]) == _top(expected[name]))
     return VerifyReport(
         program.name, count, tuple(layer for name, layer in layers.items() if name in compared), outputs, same_top
     )
+
+
+def _top(array: NDArray[Any]) -> int:
+    """The place of the largest element; -1 for an empty array."""
+    return int(np.argmax(array)) if array.size else -1
 
 
 def _checked(program: Program, values: object) -> Mapping[str, ArrayLike]:

@@ -15,6 +15,7 @@ from rocketnpu.compat.rknnlite_inputs import Port, quantized
 from rocketnpu.rknn.container import parse_container
 from rocketnpu.rknn.normalization import input_normalizations
 from rocketnpu.runtime.session import Session
+from support.models import ModelBuilder
 
 NAMES = ("a_channel", "a_layer", "a2_channel", "a2_layer", "b_channel", "b_layer")
 
@@ -97,6 +98,25 @@ def test_results_are_those_that_the_vendor_recorded(name: str, core_mask: int, v
     for tensor, value in zip(names, outputs, strict=True):
         steps = np.abs(value - vector.real(tensor)).max() / vector.grids[tensor][0]
         assert steps <= END_TO_END[tensor] + 0.01, f"{tensor} is off by {steps} steps"
+
+
+def test_a_model_that_is_not_the_vendors_takes_its_own_bytes(tmp_path: Path) -> None:
+    builder = ModelBuilder(seed=4)
+    x = builder.input((1, 6, 5, 3), "uint8", 0.02, 128)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(builder.build(builder.conv2d(x, 8, name="y")))
+    image = np.random.default_rng(1).integers(0, 256, (1, 6, 5, 3)).astype(np.uint8)
+    with Session(path, device="emulator") as session:
+        stored = session.run(image)["y"]
+        (tensor,) = session.outputs
+    assert tensor.quantization is not None
+    real = (stored.astype(np.float32) - tensor.quantization.zero_points[0]) * tensor.quantization.scales[0]
+    rknn = started(str(path), RKNNLite.NPU_CORE_0_1_2)
+    for arguments in ({}, {"data_format": "nhwc"}):
+        assert np.allclose(rknn.inference([image], **arguments)[0], real)
+    assert np.allclose(rknn.inference([image.transpose(0, 3, 1, 2)], data_format="nchw")[0], real)
+    assert np.allclose(rknn.inference([(image - 128.0) * 0.02])[0], real)
+    assert rknn.inference([image.transpose(0, 3, 1, 2)]) is None
 
 
 def test_application_of_a_user(vectors: dict[str, Vector], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import rocketnpu as rn
 from drivers.boards import DRIVERS, Case, Interposed, open_board
+from rocketnpu.hw import regcmd
+from rocketnpu.hw.registers import DPU
+from rocketnpu.program.model import COMMANDS, Segment
 from rocketnpu.virtual import VirtualKernel
 from support.models import ModelBuilder
 
@@ -44,6 +49,31 @@ def test_a_task_that_hangs_is_a_timeout_and_the_next_inference_is_right(driver: 
         with pytest.raises(rn.DeviceTimeout, match=r"3 tasks \(conv_2d \.\.\. add\).*CNA, CORE, DPU, DPU_RDMA"):
             session.run(case.inputs[0])
         case.check(session.run(case.inputs[1]), 1)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_hang_of_the_emulated_chip_says_which_rule_the_task_breaks(driver: str, case: Case) -> None:
+    writes_as_depthwise = regcmd.write(DPU.BS_OW_CFG, DPU.BS_OW_CFG.encode(SIZE_E_0=3, SIZE_E_1=3, SIZE_E_2=3))
+
+    def broken(segment: Segment) -> Segment:
+        if segment.name != COMMANDS:
+            return segment
+        words = np.frombuffer(segment.data, "<u8").copy()
+        where = [
+            index
+            for index, word in enumerate(words.tolist())
+            if word >> 48 == DPU.target and word & 0xFFFF == DPU.BS_OW_CFG.offset
+        ]
+        words[where[0]] = writes_as_depthwise
+        return replace(segment, data=words.tobytes())
+
+    program = replace(case.program, segments=tuple(map(broken, case.program.segments)))
+    with (
+        VirtualKernel(driver, watchdog_ms=WATCHDOG_MS) as kernel,
+        rn.Session(program, device=open_board(kernel)) as session,
+        pytest.raises(rn.DeviceTimeout, match=r"core 0, task 0: the task never completes: .*SIZE_E"),
+    ):
+        session.run(case.inputs[0])
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -265,6 +295,9 @@ os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # the emulator's own he
 import numpy as np, rocketnpu as rn
 from rocketnpu.demo import model
 from rocketnpu.runtime.devices import open_device
+from rocketnpu.hw import regcmd
+from rocketnpu.hw.registers import DPU
+from rocketnpu.program.model import COMMANDS, Segment
 from rocketnpu.virtual import VirtualKernel
 program = rn.compile(model())
 session = rn.Session(program, device=open_device({driver!r}, program, VirtualKernel({driver!r})))

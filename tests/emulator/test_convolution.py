@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rocketnpu.emulator import tiles
+from rocketnpu.emulator import Emulator, tiles
 from rocketnpu.errors import DeviceError, DeviceTimeout
 from rocketnpu.hw import arithmetic, regcmd
 from rocketnpu.hw.layouts import (
@@ -23,7 +23,7 @@ from rocketnpu.hw.layouts import (
 from rocketnpu.hw.registers import CNA, CORE, DPU, DPU_RDMA, Register
 from rocketnpu.hw.sizes import align
 
-from .npu_programs import BASE, Board, Conv, Writes, body, changed, flying
+from .npu_programs import BASE, MEMORY_BYTES, Board, Conv, Writes, body, changed, flying
 
 Ints = NDArray[np.int64]
 
@@ -581,7 +581,7 @@ REFUSED = {
 def test_states_that_silicon_gets_wrong_are_refused_by_name(
     register: Register, fields: dict[str, int], names: str
 ) -> None:
-    board = Board()
+    board = Board(Emulator(MEMORY_BYTES, strict=True))
     conv = _small(board)
     with pytest.raises(DeviceError, match=rf"core 0, task 0: .*{names}"):
         board.run((changed(conv.writes(), register, **fields), conv.task()[1]))
@@ -611,6 +611,14 @@ def test_what_hangs_on_silicon_times_out(changes: dict[Register, dict[str, int]]
         writes = changed(writes, register, **fields)
     with pytest.raises(DeviceTimeout, match="core 0, task 0: the task never completes"):
         board.run((writes, conv.task()[1]))
+
+
+def test_what_a_reader_that_is_off_would_do_has_no_effect() -> None:
+    """Programs that run on boards leave MRDMA_FP16TOFP32_EN set while MRDMA is off."""
+    board = Board()
+    conv = _small(board)
+    board.run((changed(conv.writes(), DPU_RDMA.RDMA_FEATURE_MODE_CFG, MRDMA_FP16TOFP32_EN=1), conv.task()[1]))
+    assert (board.bytes_at(conv.target, 512) == 16).all()
 
 
 def test_multi_core_bits_are_accepted() -> None:
@@ -662,5 +670,8 @@ def test_weights_may_exceed_their_banks_and_stream() -> None:
     board.run((changed(writes, CNA.CBUF_CON0, WEIGHT_BANK=3), conv.task()[1]))
     expected = _definition(x.astype(np.int64), weights.astype(np.int64), conv, np.zeros(256, np.int8))
     np.testing.assert_array_equal(board.cube_at(conv.target, FeatureCube(2, 2, 64, 0, 4), np.int32), expected)
-    with pytest.raises(DeviceError, match="stream"):
-        board.run((changed(writes, CNA.CBUF_CON0, WEIGHT_BANK=2), conv.task()[1]))
+    # Two banks are below the minimum that one laboratory measured; public programs with two run on boards.
+    board.bytes_at(conv.target, 4 * 64 * 4)[:] = 0
+    result = board.run((changed(writes, CNA.CBUF_CON0, WEIGHT_BANK=2), conv.task()[1]))
+    assert "streamed_weights_have_their_minimum" in result.cores[0].warnings[0]
+    np.testing.assert_array_equal(board.cube_at(conv.target, FeatureCube(2, 2, 64, 0, 4), np.int32), expected)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rocketnpu.emulator import Emulator
 from rocketnpu.errors import DeviceError
 from rocketnpu.hw import arithmetic, regcmd
 from rocketnpu.hw.layouts import FeatureCube, pack_multipliers
 from rocketnpu.hw.registers import DPU, DPU_RDMA, Register
 
-from .npu_programs import BASE, Board, Writes, changed, dpu_writes, flying, rdma_writes
+from .npu_programs import BASE, MEMORY_BYTES, Board, Writes, changed, dpu_writes, flying, rdma_writes
 
 HEIGHT, WIDTH, CHANNELS = 3, 5, 32
 DTYPES = {0: np.int8, 1: np.int16, 4: np.int32}
@@ -198,7 +199,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("register", "fields"), REFUSED.values(), ids=REFUSED)
 def test_unknown_states_are_refused(register: Register, fields: dict[str, int]) -> None:
-    board = Board()
+    board = Board(Emulator(MEMORY_BYTES, strict=True))
     x = _random(12)
     writes, _ = flying(WIDTH, HEIGHT, CHANNELS, 0, 0, element=0)
     with pytest.raises(DeviceError, match=r"core 0, task 0: "):

@@ -39,7 +39,7 @@ def test_both_forms_of_quantized_models_become_the_same_operators(quantization: 
         "DequantizeLinear",
     ]
     assert graph.format == "onnx"
-    assert graph.opaque is None
+    assert all(operator.opaque is None for operator in graph.operators)
 
 
 def test_images_keep_their_shape_and_are_marked_nchw() -> None:

@@ -72,20 +72,12 @@ def test_matrices_that_do_not_fit_each_other_are_refused() -> None:
     assert "contradicts itself" in refusal(model.build(model.quantized(product, GRID)))
 
 
-@pytest.mark.parametrize("scale", [np.nan, np.inf, -0.1])
-def test_an_unsound_scale_of_a_bias_is_named(scale: float) -> None:
-    """Its numbers are not taken for steps of the accumulator."""
+def test_a_bias_beyond_32_bits_is_refused() -> None:
     model = OnnxBuilder()
-    weights = model.weights(np.ones((2, 3, 1, 1), np.int8), 0.1)
-    numbers = model.constant(np.array([7, 8], np.int32), "bias")
-    scales = model.constant(np.array([0.01, scale], np.float32))
-    biases = model.node("DequantizeLinear", numbers, scales, axis=0)
-    conv = model.node("Conv", model.real_input((1, 3, 4, 4), GRID), weights, biases)
-    (operator,) = [op for op in load_model(model.build(model.quantized(conv, GRID))).operators if op.kind == "Conv"]
-    assert (
-        operator.unsupported
-        == f"scales and zero points are constants that the NPU can hold (bias has the scale {scale})"
-    )
+    x = model.real_input((1, 1, 2, 2), (1e-6, 0))
+    weights = model.weights(np.ones((1, 1, 1, 1), np.int8), 1e-6)
+    conv = model.node("Conv", x, weights, model.constant(np.array([1e6], np.float32)))
+    assert "does not fit 32 bits" in refusal(model.build(model.quantized(conv, GRID)))
 
 
 def test_sizes_that_are_not_fixed_are_named() -> None:
@@ -139,10 +131,14 @@ def loop() -> bytes:
     return model.build("y", dtype=np.float32)
 
 
+def reason_of(data: bytes) -> str:
+    return load_model(data).operators[0].opaque or ""
+
+
 def test_control_flow_runs_as_a_whole_on_the_cpu() -> None:
     with rn.Session(loop(), device="emulator") as session:
         (step,) = session.steps
-        assert step.operators[0].reason == "its operator Loop is control flow"
+        assert "its operator Loop is control flow" in str(step.operators[0].reason)
         assert session.run(np.array([[1.0, -2.0]], np.float32))["y"].tolist() == [[8.0, -16.0]]
 
 
@@ -150,7 +146,7 @@ def test_shapes_that_depend_on_data_leave_the_model_to_the_cpu() -> None:
     model = OnnxBuilder()
     found = model.node("NonZero", model.input((1, 4), name="x"), name="found")
     data = model.build(found, dtype=np.int64)
-    assert load_model(data).opaque == "the shape of found, which node 0 (NonZero) makes, is not known before the run"
+    assert "the shape of found, which node 0 (NonZero) makes, is not known before the run" in reason_of(data)
     with rn.Session(data, device="emulator") as session:
         assert session.run(np.array([[0, 5, 0, 6]], np.float32))["found"].tolist() == [[0, 0], [1, 3]]
 
@@ -161,7 +157,7 @@ def test_a_foreign_operator_is_refused_by_name_when_the_model_runs() -> None:
     proto = model.proto()
     proto.opset_import.append(helper.make_opsetid("acme", 1))
     data = proto.SerializeToString()
-    assert load_model(data).opaque == "its operator Secret is not ONNX's (acme)"
+    assert "its operator Secret is not ONNX's (acme)" in reason_of(data)
     with (
         rn.Session(data, device="emulator") as session,
         pytest.raises(ModelError, match=r"ONNX Runtime refuses the model: .*Secret"),

@@ -145,10 +145,14 @@ def test_a_model_ends_at_the_tensors_that_are_named() -> None:
         assert session.run(x)["a"].tolist() == [[0, 0, 1, 2]]
 
 
+def opaque_operators(found: Graph) -> list[str]:
+    return [operator.kind for operator in found.operators if operator.opaque is not None]
+
+
 def test_it_does_not_matter_what_is_left_out() -> None:
-    assert graph(chain(custom_tail=True)).opaque is not None
+    assert opaque_operators(graph(chain(custom_tail=True)))
     found = graph(chain(custom_tail=True), outputs="b")
-    assert found.opaque is None
+    assert not opaque_operators(found)
     assert [operator.kind for operator in found.operators] == ["Relu", "Sigmoid"]
 
 
@@ -190,8 +194,8 @@ def test_functions_that_nobody_calls_any_more_are_left_out() -> None:
     model = helper.make_model(
         helper.make_graph(nodes, "net", ends[:1], ends[1:]), opset_imports=opsets, functions=[function], ir_version=8
     )
-    assert graph(model.SerializeToString()).opaque is not None
-    assert graph(model.SerializeToString(), outputs="a").opaque is None
+    assert opaque_operators(graph(model.SerializeToString()))
+    assert not opaque_operators(graph(model.SerializeToString(), outputs="a"))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ CASES = [
         "CNA.DATA_SIZE0 = { DATAIN_WIDTH=16, DATAIN_HEIGHT=65 }\nCNA.FC_DATA_SIZE0 = { DMA_WIDTH=16, DMA_HEIGHT=65 }",
         "data_fits_its_banks",
     ),
-    (CONVOLUTION, "CNA.CBUF_CON1 = 9", "data_entries_follow_the_row"),
+    (CONVOLUTION, "CNA.CBUF_CON1 = 7", "data_entries_hold_the_row"),
     (
         CONVOLUTION,
         "CNA.CBUF_CON0 = { WEIGHT_BANK=2, DATA_BANK=1 }\n"

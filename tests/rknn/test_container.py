@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rocketnpu.errors import ModelError
+from rocketnpu.compat.rknnlite import RKNNLite
+from rocketnpu.errors import CompileError, ModelError
 from rocketnpu.rknn import load_rknn
-from rocketnpu.rknn.container import HEADER_BYTES, MAGIC, parse_container
+from rocketnpu.rknn.container import HEADER_BYTES, MAGIC, TASK_RECORD, parse_container
 from rocketnpu.rknn.flat import FlatReader
+from rocketnpu.runtime.session import Session
 
 from .conftest import NAMES
 
@@ -87,12 +89,11 @@ def _patched(data: bytes, offset: int, value: bytes) -> bytes:
     [
         (lambda data: data[:0], "not an RKNN file"),
         (lambda data: b"TFL3" + data[4:], "not an RKNN file"),
-        (lambda data: _patched(data, 8, struct.pack("<Q", 5)), "version 5 is not supported"),
+        (lambda data: _patched(data, 8, struct.pack("<Q", 5)), "has version 5; only version 6"),
         (lambda data: data[:10], "cut short .*: 10 bytes, its header alone has 64"),
         (lambda data: data[:1000], "cut short .*: 1000 bytes, its body needs"),
         (lambda data: data[:-100], "cut short"),
         (lambda data: data.replace(b"rk3588\0", b"rk3568\0"), "compiled for 'rk3568'"),
-        (lambda data: data.replace(b"2.5.0(comp", b"2.3.2(comp"), "only version 2.5.0"),
         (lambda data: _patched(data, HEADER_BYTES + 4, b"TFL3"), "identifier"),
     ],
 )
@@ -100,6 +101,70 @@ def test_other_files_are_refused_in_one_clear_line(change: Change, message: str,
     with pytest.raises(ModelError, match=message) as raised:
         load_rknn(change(vendor["a_channel"]), "a")
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_is_judged_by_its_content_not_by_the_compiler_that_it_names(vendor: dict[str, bytes]) -> None:
+    data = vendor["a_channel"]
+    assert b"2.5.0(comp" in data
+    assert load_rknn(data.replace(b"2.5.0(comp", b"2.3.2(comp"), "a") == load_rknn(data, "a")
+
+
+def test_a_refusal_names_the_compiler_of_the_file(vendor: dict[str, bytes]) -> None:
+    with pytest.raises(ModelError, match=r"no node computes.*\(compiled by version 2\.5\.0\)"):
+        load_rknn(vendor["a_channel"], "a", outputs=["nothing"])
+
+
+def test_a_program_ends_at_the_outputs_that_are_asked_for(vendor: dict[str, bytes]) -> None:
+    whole = load_rknn(vendor["b_layer"], "b")
+    end = whole.steps[1].outputs[0]
+    program = load_rknn(vendor["b_layer"], "b", outputs=[end])
+    assert program.outputs == (end,)
+    assert [step.name for step in program.steps] == [step.name for step in whole.steps[:2]]
+    inputs = np.zeros(whole.tensors[0].shape, np.int8)
+    with Session(whole, device="emulator") as first, Session(program, device="emulator") as second:
+        assert np.array_equal(first.run(inputs, fetch=end)[end], second.run(inputs)[end])
+
+
+def _for_one_core(data: bytes) -> bytes:
+    """The file as a conversion for one core leaves it: no counts and no task records for the other lists."""
+    container = parse_container(data)
+    changed, kept = bytearray(data), 0
+    for node in container.nodes:
+        counts = struct.pack("<6I", *node.counts)
+        if any(node.counts):
+            kept += node.counts[0]
+            position = changed.find(counts)
+            assert position > 0
+            changed[position : position + len(counts)] = struct.pack("<6I", node.counts[0], *[0] * 5)
+    first = container.records[0]
+    record = TASK_RECORD.pack(
+        0, first.node, first.enable_mask, first.interrupt_mask, 0x1FFFF, 0, first.body_entries, 0, 0
+    )
+    table = changed.find(record)
+    assert table > 0
+    changed[table - 4 : table] = struct.pack("<I", kept * TASK_RECORD.size)
+    return bytes(changed)
+
+
+def test_a_file_for_one_core_runs_on_one(vendor: dict[str, bytes], tmp_path: Path) -> None:
+    data = _for_one_core(vendor["a_channel"])
+    program = load_rknn(data, "a")
+    assert {cores for step in program.steps for cores in step.tasks} == {1}
+    whole = load_rknn(vendor["a_channel"], "a")
+    inputs = np.zeros(whole.tensors[0].shape, np.int8)
+    with Session(program, device="emulator") as first, Session(whole, device="emulator") as second:
+        found, expected = first.run(inputs), second.run(inputs)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in expected.items()
+    }
+    with pytest.raises(CompileError, match="no task lists for 2 cores"):
+        Session(program, device="emulator", cores=2)
+    path = tmp_path / "a.rknn"
+    path.write_bytes(data)
+    rknn = RKNNLite()
+    assert rknn.load_rknn(path) == 0
+    assert rknn.init_runtime(core_mask=RKNNLite.NPU_CORE_0_1_2) == 0
+    rknn.release()
 
 
 @pytest.fixture(scope="module")

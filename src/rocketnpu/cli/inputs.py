@@ -16,6 +16,7 @@ from rocketnpu.cli.arguments import normalization
 from rocketnpu.cli.terminal import counted
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit, default_normalization, image_shape, image_to_input, load_image
+from rocketnpu.ir import fits_shape
 from rocketnpu.runtime.session import TensorInfo
 
 Arrays = dict[str, NDArray[Any]]
@@ -105,7 +106,7 @@ def read_npz(path: Path, tensors: Sequence[TensorInfo]) -> Arrays:
 
 def _read_npy(file: IO[bytes], path: Path, tensor: TensorInfo) -> NDArray[Any]:
     def check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        if shape != tensor.shape or dtype.kind not in "iufb":
+        if not fits_shape(shape, tensor.shape) or dtype.kind not in "iufb":
             needs = f"input {tensor.name!r} needs {tensor.dtype} of shape {tensor.shape}"
             raise ModelError(f"{path}: {needs}; the file has {dtype} of shape {shape}")
 

@@ -30,6 +30,7 @@ from rocketnpu.inspect import (
     view,
 )
 from rocketnpu.inspect.document import differences, findings, overview, task_listing
+from rocketnpu.ir import shape_text
 from rocketnpu.program.model import ANY, Cube, NpuStep, Step, TensorEntry
 
 
@@ -153,7 +154,7 @@ def _print_overview(program: ProgramView) -> None:
 
 def _tensor_row(tensor: TensorEntry, names: Names) -> tuple[str, str, str, str]:
     place = "host only" if tensor.cube is None else _place(tensor.cube)
-    return names.shorten(tensor.name), "x".join(map(str, tensor.shape)), tensor.dtype, place
+    return names.shorten(tensor.name), shape_text(tensor.shape), tensor.dtype, place
 
 
 def _place(cube: Cube) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,8 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def _describe(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> Result:
     numbers = array if array.dtype.kind in "iufb" and array.size else np.array([np.nan])
     low, high, mean = (float(value) for value in (numbers.min(), numbers.max(), numbers.mean(dtype=np.float64)))
-    return Result(tensor, low, high, mean, _top(tensor, array, labels, count) if is_scores(array) else ())
+    found = replace(tensor, shape=array.shape)  # some sizes may not have been known before the run
+    return Result(found, low, high, mean, _top(found, array, labels, count) if is_scores(array) else ())
 
 
 def _top(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> tuple[Score, ...]:

@@ -39,7 +39,7 @@ def print_steps(program: Program, cores: int) -> None:
             shorten(step.name, LONGEST_NAME),
             kinds(step.operators),
             _tasks(step, cores),
-            "; ".join(_reasons(program, [step])),
+            "; ".join(_reasons([step])),
         )
         for step in program.steps
     ]
@@ -56,7 +56,7 @@ def placement(program: Program, device: str) -> str:
     line = f"{places['npu']} of {places.total()} operators on the NPU ({device})"
     if not places["cpu"]:
         return line
-    reasons = _reasons(program, program.steps)
+    reasons = _reasons(program.steps)
     shown = "; ".join([*reasons[:MOST_REASONS], *(["..."] if len(reasons) > MOST_REASONS else [])])
     return f"{line}, {places['cpu']} on the CPU" + (f": {shown}" if shown else "") + float_hint(program)
 
@@ -77,11 +77,9 @@ def _tasks(step: Step, cores: int) -> object:
     return task_count(step, cores) or "in place"
 
 
-def _reasons(program: Program, steps: Iterable[Step]) -> list[str]:
+def _reasons(steps: Iterable[Step]) -> list[str]:
     """The distinct reasons that put the steps' operators on the CPU, as sentences."""
     found = dict.fromkeys(operator.reason for step in steps for operator in step.operators if operator.reason)
-    if not program.segments:  # one piece on the CPU, without any memory of the NPU: no rule was looked at
-        return [f"the model runs as one piece: {reason}" for reason in found]
     return [reason if reason.endswith(NO_FORM) else f"breaks the rule: {reason}" for reason in found]
 
 

@@ -20,6 +20,7 @@ from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
 from rocketnpu.inspect.names import shorten
+from rocketnpu.ir import shape_text
 from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify, verify_record
 
 
@@ -96,7 +97,7 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
             ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in Counter(layer.operators).items()),
             shorten(layer.tensor, LONGEST_NAME),
             layer.place.upper(),
-            "x".join(map(str, layer.shape)),
+            shape_text(layer.shape),
             *_cells(layer.isolated),
             *_cells(layer.end_to_end),
         )
@@ -105,6 +106,8 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
     print_table(
         columns, rows, title=f"{report.model}, {counted(report.inputs, 'input')}: each layer alone, and end to end"
     )
+    if report.note:
+        print_line(report.note)
     for name, difference in report.outputs.items():
         largest, mean, equal = _cells(difference)
         print_line(
@@ -127,6 +130,7 @@ def _to_json(report: VerifyReport, passed: bool) -> dict[str, Any]:
         "model": report.model,
         "inputs": report.inputs,
         "passed": passed,
+        "note": report.note,
         "layers": [
             {
                 "tensor": layer.tensor,

@@ -88,7 +88,7 @@ class Interpreter:
         self._session = Session(self._model, self._device, cores=self._cores, fetch=fetch)
         for index in (*self._inputs, *self._outputs):
             tensor = self._tensors[index]
-            self._values[index] = np.zeros(tensor.shape, tensor.dtype)
+            self._values[index] = np.zeros([max(size, 0) for size in tensor.shape], tensor.dtype)
 
     def get_input_details(self) -> list[Details]:
         """One dictionary for each input, with LiteRT's keys: name, index, shape, dtype, quantization ..."""
@@ -138,6 +138,10 @@ class Interpreter:
         inputs = {tensor.name: self._values[index] for index, tensor in self._inputs.items()}
         results = session.run(inputs, fetch=ALL if self._keep_all else ())
         self._values.update({self._index[name]: value for name, value in results.items()})
+
+    def reset_all_variables(self) -> None:
+        """Let the next run begin with the state that the model starts from: variables, LSTM cells."""
+        self._allocated().reset_state()
 
     def resize_tensor_input(
         self,

@@ -1,4 +1,4 @@
-"""Drop-in for `rknnlite.api.RKNNLite` (rknn-toolkit-lite2): vendor models through the vendor's Python interface.
+"""Drop-in for `rknnlite.api.RKNNLite` (rknn-toolkit-lite2): models through the vendor's Python interface.
 
 Change one line of an application, and it runs without the vendor's runtime:
 
@@ -23,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compat.rknnlite_inputs import Port, prepare_inputs
-from rocketnpu.errors import DeviceError, Error
-from rocketnpu.frontends.files import read_file
+from rocketnpu.compiler import Options
+from rocketnpu.errors import DeviceError, Error, counted
+from rocketnpu.frontends.files import open_model, read_file
 from rocketnpu.hw.limits import CORES
-from rocketnpu.program.model import Program
-from rocketnpu.rknn import load_rknn
-from rocketnpu.rknn.container import PLATFORM, parse_container
+from rocketnpu.program.model import NpuStep, Program
+from rocketnpu.rknn.container import MAGIC, PLATFORM, parse_container
 from rocketnpu.rknn.normalization import Normalization, input_normalizations
+from rocketnpu.runtime.load import load_program
 from rocketnpu.runtime.session import Session, TensorInfo
 
 SUCCESS, FAILURE = 0, -1
@@ -37,7 +38,7 @@ RULE = "=" * 46
 
 
 class RKNNLite:
-    """One vendor model on the NPU, or on the emulator where there is none."""
+    """One model on the NPU, or on the emulator where there is none."""
 
     NPU_CORE_AUTO = 0
     NPU_CORE_0 = 1
@@ -71,11 +72,16 @@ class RKNNLite:
         self._lock = threading.Lock()
 
     def load_rknn(self, path: str | Path) -> int:
-        """Read and check a model made for the RK3588 by the vendor's compiler. Returns 0, or -1."""
+        """Read and check a model. Returns 0, or -1.
+
+        It is a .rknn file that the vendor's compiler made for the RK3588, a compiled .rnpu program, or a .tflite or
+        .onnx model, which is compiled for all three cores.
+        """
         try:
-            data = read_file(path)
-            self._program = load_rknn(data, Path(path).name)
-            self._normalizations = dict(input_normalizations(parse_container(data)))
+            file = open_model(path)
+            self._program = load_program(file, Options(cores=CORES))
+            is_vendors = file.data.startswith(MAGIC)
+            self._normalizations = dict(input_normalizations(parse_container(file.data))) if is_vendors else {}
         except Error as error:
             self._program = None
             return self._failed(f"the model can't be loaded: {error}")
@@ -91,6 +97,8 @@ class RKNNLite:
     ) -> int:
         """Put the loaded model on the device, to run on as many cores as `core_mask` has. Returns 0, or -1.
 
+        A model that was converted for fewer cores runs on those that it has tasks for.
+
         `target` is None or "rk3588"; `device_id` has no meaning on the board itself. `async_mode`, in which the
         vendor's runtime returns the results of an earlier call, is not supported.
         """
@@ -103,13 +111,18 @@ class RKNNLite:
         if core_mask not in tuple(self._CORES):
             return self._failed(f"core_mask {core_mask!r} is not one of the NPU_CORE_* constants")
         self._close()
+        cores = _most_cores(self._program, self._CORES[core_mask])
         try:
-            session = Session(self._program, cores=self._CORES[core_mask])
+            session = Session(self._program, cores=cores)
         except Error as error:
             return self._failed(f"can't start the runtime: {error}")
-        self._ports = tuple(Port(tensor, self._normalizations[tensor.name]) for tensor in session.inputs)
+        layouts = {tensor.name: tensor.layout for tensor in self._program.tensors}
+        self._ports = tuple(
+            Port(tensor, self._normalizations.get(tensor.name), layouts[tensor.name] == "NCHW")
+            for tensor in session.inputs
+        )
         self._session = session
-        self._tell(f"runs on {session.device.name}, {self._CORES[core_mask]} cores")
+        self._tell(f"runs on {session.device.name}, {counted(cores, 'core')}")
         return SUCCESS
 
     def inference(
@@ -196,9 +209,17 @@ class RKNNLite:
                 self._verbose_file = None
 
 
-def _real(values: NDArray[np.int8], tensor: TensorInfo) -> NDArray[np.float32]:
+def _most_cores(program: Program, wanted: int) -> int:
+    """The largest number of cores, `wanted` at most, that every step has tasks for."""
+    steps = [step for step in program.steps if isinstance(step, NpuStep)]
+    return max((cores for cores in range(1, wanted + 1) if all(cores in step.tasks for step in steps)), default=1)
+
+
+def _real(values: NDArray[Any], tensor: TensorInfo) -> NDArray[np.float32]:
     """Real numbers of an output, in float32."""
     grid = tensor.quantization
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
     if grid is None:
         raise DeviceError(f"output {tensor.name} has no scale: its real numbers are not known")
     return (values.astype(np.float32) - np.float32(grid.zero_points[0])) * np.float32(grid.scales[0])

@@ -1,8 +1,9 @@
-"""What an application hands to RKNNLite.inference, made into the int8 tensors that the model's program reads.
+"""What an application hands to RKNNLite.inference, made into the tensors that the model's program reads.
 
 The rules are those of the RKNN SDK user guide (RKNN-Toolkit Lite2, Model Inference): an input of four dimensions is
 NHWC unless `data_format` says otherwise; its numbers are normalised and quantized unless `inputs_pass_through` is set
-for it.
+for it. A model that is not the vendor's file has no normalisation: bytes are then the stored values of its input,
+counted from the lowest one, and other numbers are real ones.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ IMAGE_DIMENSIONS = 4
 
 @dataclass(frozen=True, eq=False)
 class Port:
-    """One input of the model: where its numbers go and how they are normalised."""
+    """One input of the model: where its numbers go, how they are normalised (None where the file doesn't say), and
+    whether the model has images as NCHW."""
 
     tensor: TensorInfo
-    normalization: Normalization
+    normalization: Normalization | None
+    is_nchw: bool = True
 
 
 def prepare_inputs(
     ports: Sequence[Port], inputs: object, data_type: object, data_format: object, pass_through: object
-) -> dict[str, NDArray[np.int8]]:
-    """The model's int8 inputs by name, in the model's own NCHW order.
+) -> dict[str, NDArray[Any]]:
+    """The model's inputs by name, in the model's own order.
 
     `inputs` is a list of arrays. The other arguments are None, or one value for each input; `data_type` and
     `data_format` may also be one string for all. Raises ModelError that names the input and what it needs.
@@ -47,16 +50,26 @@ def prepare_inputs(
     types = _for_each(data_type, "data_type", len(ports))
     formats = _for_each(data_format, "data_format", len(ports))
     flags = _for_each(pass_through, "inputs_pass_through", len(ports))
-    prepared: dict[str, NDArray[np.int8]] = {}
+    prepared: dict[str, NDArray[Any]] = {}
     for number, port in enumerate(ports):
         where = f"input {number} ({port.tensor.name})"
-        array = _arranged(_typed(arrays[number], types[number], where), formats[number], port.tensor.shape, where)
-        prepared[port.tensor.name] = _as_given(array, where) if flags[number] else quantized(array, port)
+        array = _arranged(_typed(arrays[number], types[number], where), formats[number], port, where)
+        prepared[port.tensor.name] = _as_given(array, port.tensor, where) if flags[number] else _stored(array, port)
     return prepared
 
 
-def quantized(array: NDArray[Any], port: Port) -> NDArray[np.int8]:
-    """`array` (the model's shape, any numbers) normalised, then rounded to the nearest int8 value, ties to even.
+def _stored(array: NDArray[Any], port: Port) -> NDArray[Any]:
+    """`array` (the model's shape, any numbers) as the input stores it."""
+    dtype = port.tensor.dtype
+    if dtype.kind == "f":
+        return array.astype(dtype)
+    if port.normalization is None and array.dtype == np.uint8 and dtype.itemsize == 1:
+        return (array.astype(np.int16) + np.iinfo(dtype.str).min).astype(dtype)
+    return quantized(array, port)
+
+
+def quantized(array: NDArray[Any], port: Port) -> NDArray[Any]:
+    """`array` (the model's shape, any numbers) normalised, then rounded to the nearest stored value, ties to even.
 
     In float32, dividing twice: so computed, the 256 values of a byte give exactly the set of values that the vendor's
     simulator recorded as input of an image model with mean 127.5 and deviation 58; a product with reciprocals, or
@@ -65,13 +78,15 @@ def quantized(array: NDArray[Any], port: Port) -> NDArray[np.int8]:
     grid = port.tensor.quantization
     if grid is None:
         raise ModelError(f"input {port.tensor.name} has no scale: real numbers can't be quantized for it")
-    mean, deviation = (
-        _per_channel(values, array.ndim) for values in (port.normalization.mean, port.normalization.deviation)
-    )
-    real = (array.astype(np.float32) - mean) / deviation
+    real = array.astype(np.float32)
+    if port.normalization is not None:
+        mean, deviation = (
+            _per_channel(values, array.ndim) for values in (port.normalization.mean, port.normalization.deviation)
+        )
+        real = (real - mean) / deviation
     steps = np.rint(real / np.float32(grid.scales[0])) + np.float32(grid.zero_points[0])
-    limits = np.iinfo(np.int8)
-    return np.clip(steps, limits.min, limits.max).astype(np.int8)
+    limits = np.iinfo(port.tensor.dtype.str)
+    return np.clip(steps, limits.min, limits.max).astype(port.tensor.dtype)
 
 
 def _per_channel(values: tuple[float, ...], dimensions: int) -> NDArray[np.float32]:
@@ -109,20 +124,27 @@ def _typed(value: object, data_type: object, where: str) -> NDArray[Any]:
     return array.astype(dtype)
 
 
-def _arranged(array: NDArray[Any], data_format: object, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+def _arranged(array: NDArray[Any], data_format: object, port: Port, where: str) -> NDArray[Any]:
     """`array` in the model's shape; images come as NHWC unless `data_format` is "nchw"."""
     if data_format not in (None, NHWC, NCHW):
         raise ModelError(f"data_format {data_format!r} of {where} is not one of {NHWC}, {NCHW}")
-    image = len(shape) == IMAGE_DIMENSIONS and data_format != NCHW
-    needed = (shape[0], *shape[2:], shape[1]) if image else shape
+    shape = port.tensor.shape
+    order = (0, *range(1, len(shape)))
+    if len(shape) == IMAGE_DIMENSIONS and port.is_nchw and data_format != NCHW:
+        order = (0, 3, 1, 2)
+    elif len(shape) == IMAGE_DIMENSIONS and not port.is_nchw and data_format == NCHW:
+        order = (0, 2, 3, 1)
+    needed = tuple(shape[order.index(axis)] for axis in range(len(shape)))
     if array.shape != needed:
-        order = f" ({NHWC if image else NCHW})" if len(shape) == IMAGE_DIMENSIONS else ""
-        raise ModelError(f"{where} needs shape {needed}{order}; {array.shape} was given")
-    return array.transpose(0, 3, 1, 2) if image else array
+        named = f" ({data_format or NHWC})" if len(shape) == IMAGE_DIMENSIONS else ""
+        raise ModelError(f"{where} needs shape {needed}{named}; {array.shape} was given")
+    return array.transpose(order)
 
 
-def _as_given(array: NDArray[Any], where: str) -> NDArray[np.int8]:
+def _as_given(array: NDArray[Any], tensor: TensorInfo, where: str) -> NDArray[Any]:
     """A passed-through input must already be what the model reads."""
-    if array.dtype != np.int8:
-        raise ModelError(f"{where} is passed through, so it must be the model's own int8; {array.dtype} was given")
-    return np.ascontiguousarray(array, dtype=np.int8)
+    if array.dtype != tensor.dtype:
+        raise ModelError(
+            f"{where} is passed through, so it must be the model's own {tensor.dtype}; {array.dtype} was given"
+        )
+    return np.ascontiguousarray(array)

@@ -1,14 +1,14 @@
 """The compiler: a graph in, a Program out, through passes that each have a file.
 
-place (flatten, pad_fold, constraints, lower, requantize, tile) -> fuse -> order -> image_input -> in_place
--> steps -> split -> allocate -> emit. What the caller may choose is in options.py.
+keep_together -> place (flatten, pad_fold, constraints, lower, requantize, tile) -> fuse -> order -> image_input
+-> in_place -> steps -> split -> allocate -> emit. What the caller may choose is in options.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rocketnpu.compiler.emit.program import emit, emit_opaque
+from rocketnpu.compiler.emit.program import emit
 from rocketnpu.compiler.multicore.search import Splitter
 from rocketnpu.compiler.options import Options
 from rocketnpu.compiler.passes.allocate import allocate
@@ -17,6 +17,7 @@ from rocketnpu.compiler.passes.concat_in_place import with_parts_in_place
 from rocketnpu.compiler.passes.fuse import fuse
 from rocketnpu.compiler.passes.group_steps import group_steps, lifetimes
 from rocketnpu.compiler.passes.image_input import with_image_inputs
+from rocketnpu.compiler.passes.keep_together import with_units
 from rocketnpu.compiler.passes.order import ordered
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import Program
@@ -28,9 +29,7 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     """The program of a graph. Raises CompileError for a name in `options.keep` that the graph does not have."""
     options = options or Options()
     keep = options.kept(graph)
-    opaque = graph.opaque or _unmade_output(graph)
-    if opaque is not None:
-        return replace(emit_opaque(name, replace(graph, opaque=opaque)), target=options.target)
+    graph = with_units(graph)
     placed, dissolved = place(graph, keep, options)
     placed, fused = fuse(graph, placed, keep, options)
     dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}
@@ -42,10 +41,3 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
     program = emit(name, graph, steps, arena, {**inside, **dissolved}, splitter, groups)
     return replace(program, target=options.target)
-
-
-def _unmade_output(graph: Graph) -> str | None:
-    """Why the graph must run as one piece on the CPU: one of them is a constant, which no step would make."""
-    made = {*graph.inputs, *(name for op in graph.operators for name in op.outputs)}
-    unmade = [name for name in graph.outputs if name not in made]
-    return f"no operator makes its output {unmade[0]}" if unmade else None

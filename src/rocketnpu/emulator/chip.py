@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from rocketnpu.emulator.broken_rules import QuestionableTask, judge
 from rocketnpu.emulator.convolution import ConvolutionTask
 from rocketnpu.emulator.faults import never_completes
 from rocketnpu.emulator.flying import decode_flying
@@ -33,23 +34,20 @@ from rocketnpu.hw.registers import CNA, CORE, DPU, PC, PPU, Block
 
 ALL_INTERRUPTS = sum(field.mask for field in PC.INTERRUPT_MASK.fields if not field.is_reserved)
 
-MODELLED_RULES = frozenset({"depthwise_pads_alike", "data_entries_follow_the_row"})
-"""Rules that a task may break here.
-
-Depthwise padding lanes are measured, and modelled as measured. Drivers in use round DATA_ENTRIES differently from the
-vendor; that the rows fit their banks is another rule.
-"""
-
 OneOrMore: TypeAlias = int | Sequence[int]
 
 
 @dataclass(frozen=True)
 class CoreResult:
-    """What a core did: tasks done, and the PC's raw interrupt bits after the last one (hardware/registers.md, PC)."""
+    """What a core did: tasks done, and the PC's raw interrupt bits after the last one (hardware/registers.md, PC).
+
+    `warnings` name the tasks whose output is wrong on the chip, or may be, with the rule that they break.
+    """
 
     core: int
     tasks_done: int
     interrupts: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,11 @@ class RunResult:
 class Core:
     """One core: its register groups, its program controller and the tasks it has decoded."""
 
-    def __init__(self, number: int, memory: Memory, workspace: Workspace, decoded: TaskCache) -> None:
+    def __init__(
+        self, number: int, memory: Memory, workspace: Workspace, decoded: TaskCache, *, strict: bool = False
+    ) -> None:
         self.number = number
+        self._strict = strict
         self.fetcher = CommandFetcher(memory)
         self._machine = Machine(memory, workspace)
         self.groups = {block: RegisterGroups(block) for block in GROUPED_BLOCKS}
@@ -104,9 +105,14 @@ class Core:
             self.forget_buffer()  # what it holds is only known to stay until the next task
         return sum(1 << _interrupt_bit(block) + group for block, (group, _) in started.items() if block in (DPU, PPU))
 
+    def take_warnings(self) -> list[str]:
+        """What was wrong with the tasks that ran since the last call."""
+        taken, self._machine.warnings = self._machine.warnings, []
+        return taken
+
     def _run(self, commands: CommandList, words: dict[Block, RegisterWords]) -> None:
         key = (commands, b"".join(group.tobytes() for group in words.values()))
-        task = self._decoded.find(key) or _decode(commands, TaskState(words))
+        task = self._decoded.find(key) or _decode(commands, TaskState(words), strict=self._strict)
         try:
             task.run(self._machine)
         finally:
@@ -121,6 +127,7 @@ class Chain:
         self.count = count
         self.done = 0
         self.interrupts = 0
+        self.warnings: list[str] = []
         self._address: int = address
         self._amount: int = amount
 
@@ -133,6 +140,9 @@ class Chain:
             self.interrupts = self.core.execute(commands)
         except DeviceError as error:
             raise type(error)(f"core {self.core.number}, task {self.done}: {error}") from error
+        self.warnings += [
+            f"core {self.core.number}, task {self.done}: {warning}" for warning in self.core.take_warnings()
+        ]
         self._address, self._amount = commands.next_address, commands.next_amount
         self.done += 1
 
@@ -141,9 +151,10 @@ class Emulator:
     """The bare chip: `memory_bytes` of physical memory and three cores.
 
     Nothing is mapped at first. Register groups and lookup tables keep their contents from run to run.
+    A `strict` one refuses tasks that would write wrong bytes on the chip (broken_rules.py).
     """
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, *, strict: bool = False) -> None:
         if memory_bytes < 1:
             raise DeviceError(f"an emulator needs memory, not {memory_bytes} bytes")
         self.memory: Bytes = np.zeros(memory_bytes, np.uint8)
@@ -151,7 +162,7 @@ class Emulator:
         memory = Memory(self.memory, self._mappings)
         workspace = Workspace()
         decoded = TaskCache()
-        self._cores = [Core(number, memory, workspace, decoded) for number in range(CORES)]
+        self._cores = [Core(number, memory, workspace, decoded, strict=strict) for number in range(CORES)]
 
     def map(self, address: int, offset: int, size_bytes: int, *, writable: bool = True) -> None:
         """Let the cores see memory[offset : offset + size_bytes] at `address` (an IOVA of 32 bits).
@@ -211,7 +222,11 @@ class Emulator:
                     f"core {chain.core.number}: {chain.done} tasks are done, but their interrupt bits "
                     f"{chain.interrupts:#x} are masked by {interrupt_mask:#x}: no completion is seen"
                 )
-        return RunResult(tuple(CoreResult(chain.core.number, chain.done, chain.interrupts) for chain in chains))
+        return RunResult(
+            tuple(
+                CoreResult(chain.core.number, chain.done, chain.interrupts, tuple(chain.warnings)) for chain in chains
+            )
+        )
 
 
 def _each(value: OneOrMore, cores: Sequence[int], name: str) -> list[int]:
@@ -227,17 +242,15 @@ def _interrupt_bit(block: Block) -> int:
     return PC.INTERRUPT_MASK.field(f"{block.name}_0").lsb
 
 
-def _decode(commands: CommandList, state: TaskState) -> Task:
-    """The task of a list, once the rules have passed it: by the blocks it enables."""
-    violations = [
-        violation
-        for violation in rules.check(rules.RegisterTask({**state.words, **commands.written}, commands.mask))
-        if violation.rule not in MODELLED_RULES
-    ]
-    for violation in sorted(violations, key=lambda violation: violation.effect != "hang"):
-        if violation.effect == "hang":
-            raise never_completes(f"{violation.rule}: {violation.text}")
-        raise DeviceError(str(violation))
+def _decode(commands: CommandList, state: TaskState, *, strict: bool) -> Task:
+    """The task of a list, once the rules have passed it."""
+    verdict = judge(rules.RegisterTask({**state.words, **commands.written}, commands.mask), strict=strict)
+    task = _task(commands, state)
+    return QuestionableTask(task, verdict) if verdict.warnings else task
+
+
+def _task(commands: CommandList, state: TaskState) -> Task:
+    """The task that the enabled blocks do."""
     if commands.mask == regcmd.CONVOLUTION_MASK:
         return ConvolutionTask(state, reads_operands=True)
     if commands.mask == regcmd.enable_mask((CNA, CORE, DPU)):

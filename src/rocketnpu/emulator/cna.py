@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rocketnpu.emulator.faults import unsupported
 from rocketnpu.emulator.memory import Region, linear
 from rocketnpu.emulator.precision import DTYPES, precision
 from rocketnpu.emulator.state import TaskState
+from rocketnpu.hw import cbuf
 from rocketnpu.hw.codes import ARGB_BASE, DEPTHWISE, FP16, INT8, ROWS_PER_LINE_GROUP
 from rocketnpu.hw.layouts import ATOM_BYTES, depthwise_weight_bytes, kernel_bytes, stored_input_channels
 from rocketnpu.hw.registers import CNA
@@ -67,11 +71,16 @@ class InputConverter:
 
 @dataclass(frozen=True)
 class FeatureInput:
-    """The input tensor: a cube of planes, uint8 [planes, H, W*16], or a dense image, uint8 [H, W*channels]."""
+    """The input tensor: a cube of planes, uint8 [planes, H, W*16], or a dense image, uint8 [H, W*channels].
+
+    `lost` marks atoms of a row, [planes, W], or pixels of an image, [H, W], for which DATA_ENTRIES leaves no room in
+    the CBUF. They are taken as 0: that the result is wrong is known, not how (hardware/convolution.md, DATA_ENTRIES).
+    """
 
     region: Region
     dense_channels: int = 0
     converters: tuple[InputConverter, ...] = ()
+    lost: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,8 @@ def _cube(state: TaskState, rows: Axis, columns: Axis, lanes: int, code: int) ->
         (plane_atoms * ATOM_BYTES, row_atoms * ATOM_BYTES),
         columns.inputs * ATOM_BYTES,
     )
-    return FeatureInput(region)
+    entries = cbuf.entries_of_atoms(columns.inputs, planes)
+    return FeatureInput(region, lost=_lost(state, entries))
 
 
 def _dense_input(state: TaskState, rows: Axis, columns: Axis, lanes: int, code: int) -> FeatureInput:
@@ -175,7 +185,14 @@ def _dense_input(state: TaskState, rows: Axis, columns: Axis, lanes: int, code: 
         (state.value(CNA.DMA_CON1, "LINE_STRIDE") * pixel_bytes,),
         columns.inputs * pixel_bytes,
     )
-    return FeatureInput(region, channels, _converters(state, channels, code))
+    entries = np.arange(rows.inputs)[:, None] * cbuf.image_entries(columns.inputs, 1) + np.arange(columns.inputs)
+    return FeatureInput(region, channels, _converters(state, channels, code), _lost(state, entries))
+
+
+def _lost(state: TaskState, entries: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+    """Where an entry number is beyond DATA_ENTRIES; None: nowhere."""
+    lost = entries >= state.value(CNA.CBUF_CON1, "DATA_ENTRIES")
+    return lost if lost.any() else None
 
 
 def _converters(state: TaskState, channels: int, code: int) -> tuple[InputConverter, ...]:

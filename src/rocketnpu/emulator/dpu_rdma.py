@@ -102,7 +102,8 @@ def decode_reader(state: TaskState, *, element_active: bool) -> Reader:
     flying, combined = state.flag(mode, "FLYING_MODE"), state.value(mode, "COMB_USE")
     if combined != (0 if flying or not element_active else COMBINE_RESIDUAL):
         raise unsupported(mode, "COMB_USE", combined, "known are 5 for a convolution with a residual operand, else 0")
-    state.expect(mode, "MRDMA_FP16TOFP32_EN", 0, "input widening is not modelled")
+    if not state.flag(mode, "MRDMA_DISABLE"):
+        state.expect(mode, "MRDMA_FP16TOFP32_EN", 0, "input widening is not modelled")
     upsamples = state.flag(r.RDMA_SRC_DMA_CFG, "UNPOOLING_EN")
     if upsamples:
         for name in ("KERNEL_WIDTH", "KERNEL_HEIGHT", "KERNEL_STRIDE_WIDTH", "KERNEL_STRIDE_HEIGHT"):

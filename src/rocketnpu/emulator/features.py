@@ -38,7 +38,15 @@ class FeatureReader:
 
     def open(self, memory: Memory) -> Bytes:
         """The input's bytes, in place where memory allows it; raises DeviceError for unmapped ones."""
-        return memory.read(self._feature.region, FEATURE_DMA)
+        data, lost = memory.read(self._feature.region, FEATURE_DMA), self._feature.lost
+        if lost is None:
+            return data
+        data = data.copy()
+        if self._feature.dense_channels:
+            data.reshape(*lost.shape, -1)[lost] = 0
+        else:
+            data.reshape(data.shape[0], data.shape[1], lost.shape[1], -1).swapaxes(1, 2)[lost] = 0
+        return data
 
     def whole_atoms(self, lanes: int) -> slice:
         """The channels to gather for the first `lanes` ones: whole atoms of a cube, any number of an image."""

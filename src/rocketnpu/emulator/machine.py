@@ -22,12 +22,13 @@ class Buffer:
 
 @dataclass
 class Machine:
-    """One core's surroundings."""
+    """One core's surroundings. Tasks that break a rule add to `warnings` (broken_rules.py)."""
 
     memory: Memory
     workspace: Workspace
     lut: LutMemory = field(default_factory=LutMemory)
     buffer: Buffer = field(default_factory=Buffer)
+    warnings: list[str] = field(default_factory=list[str])
 
 
 class Task(Protocol):

@@ -158,7 +158,7 @@ class Memory:
 
     def __init__(self, physical: Bytes, translation: Translation) -> None:
         self.physical = physical
-        self._translation = translation
+        self.translation = translation
         self._views: dict[tuple[Region, bool], Bytes] = {}
         self._views_version: int | None = None
 
@@ -195,7 +195,7 @@ class Memory:
 
     def _view(self, region: Region, unit: str, *, write: bool) -> Bytes | None:
         """The region in place if its whole extent is physically contiguous, else None; remembered while that holds."""
-        version = self._translation.version
+        version = self.translation.version
         if version is None:
             return self._contiguous(region, unit, write=write)
         if version != self._views_version or len(self._views) > _MOST_VIEWS:
@@ -212,7 +212,7 @@ class Memory:
             raise self._fault(region, unit, write, f"it is more than the {self.physical.size} bytes of memory")
         low, high = region.extent
         try:
-            spans = self._translation.spans(low, high - low, write=write)
+            spans = self.translation.spans(low, high - low, write=write)
         except DeviceError:
             # Only the gaps between the runs may be unmapped: the caller looks at each run.
             return None
@@ -231,7 +231,7 @@ class Memory:
         for index in itertools.product(*map(range, whole.counts)):
             address = whole.address + sum(i * stride for i, stride in zip(index, whole.strides, strict=True))
             try:
-                spans = self._translation.spans(address, whole.run_bytes, write=write)
+                spans = self.translation.spans(address, whole.run_bytes, write=write)
             except DeviceError as error:
                 raise self._fault(region, unit, write, str(error)) from error
             for offset, length in spans:

@@ -62,11 +62,13 @@ class NpuCore:
 
     `on_interrupt` is called with the new level whenever the interrupt line changes, by the thread that caused it:
     inside `write`, `step` or `reset`. It may use the core itself, but must not wait for another thread that does.
+    `on_report` gets a sentence for each job that hangs, and for each task whose output is wrong on the chip.
     """
 
     def __init__(self, number: int, memory: PhysicalMemory, execution: _Execution, *, deferred: bool) -> None:
         self.number = number
         self.on_interrupt: Callable[[bool], None] = _nobody
+        self.on_report: Callable[[str], None] = _unheard
         self._memory = memory
         self._execution = execution
         self._deferred = deferred
@@ -149,6 +151,10 @@ class NpuCore:
                 chain.step()
             except Error as error:
                 failure = error
+        for warning in chain.warnings:
+            _LOG.warning("%s", warning)
+            self.on_report(warning)
+        chain.warnings.clear()
         with self._lock:
             if self._chain is chain:
                 self._account(chain, failure)
@@ -296,7 +302,9 @@ class NpuCore:
             self._raw |= PC.INTERRUPT_RAW_STATUS.field(name).mask
         # A hang known from silicon is the model at work; anything else is a limit of the model.
         known = fault is not None or isinstance(failure, DeviceTimeout)
-        _LOG.log(logging.DEBUG if known else logging.WARNING, "core %d hangs: %s", self.number, failure)
+        report = f"core {self.number} hangs: {failure}"
+        _LOG.log(logging.DEBUG if known else logging.WARNING, "%s", report)
+        self.on_report(report)
 
     def _update_line(self) -> None:
         level = self._status != 0 or self._iommu.interrupt
@@ -338,3 +346,7 @@ def _mask(register: Register, *access: str) -> int:
 
 def _nobody(level: bool) -> None:
     """No interrupt controller is connected."""
+
+
+def _unheard(report: str) -> None:
+    """Nobody reads the reports."""

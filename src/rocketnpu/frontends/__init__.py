@@ -7,6 +7,7 @@ from os import PathLike
 
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import ModelFile, open_model
+from rocketnpu.frontends.kernels import require_kernels
 from rocketnpu.frontends.onnx.reader import PROTOBUF_START, load_onnx
 from rocketnpu.frontends.opening import AS_IT_IS, Opening
 from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER
@@ -39,7 +40,7 @@ def load_model(
     if _is_tflite(file):
         if opening.given:
             raise ModelError(f"{file.where} is a TFLite file: {opening.given[0]} is for ONNX models so far")
-        return load_tflite(file.data, file.where)
+        return require_kernels(load_tflite(file.data, file.where), file.where)
     if _is_onnx(file):
         return load_onnx(file, keep, opening)
     raise ModelError(f"{file.where} is not a supported model; supported: {SUPPORTED}")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rocketnpu.errors import Error
 from rocketnpu.hw import limits
 from rocketnpu.hw.layouts import ATOM_BYTES
@@ -16,6 +19,7 @@ BANKS = 12
 BANK_ENTRIES = 512
 ENTRY_BYTES = 64
 BANK_BYTES = BANK_ENTRIES * ENTRY_BYTES
+ENTRY_ATOMS = ENTRY_BYTES // ATOM_BYTES
 
 IMAGE_PIXEL_BYTES = {1: 1, 2: 2, 3: 4, 4: 4}
 """CBUF bytes that a pixel of a dense image is charged, by its channels (vendor)."""
@@ -32,8 +36,22 @@ SLACK_FILL = 0.97
 def data_entries_per_row(width: int, channels: int, element_bytes: int = 1) -> int:
     """Entries of 64 bytes that one row of a feature cube takes (DATA_ENTRIES). Three leftover atoms cost four."""
     atoms = -(-channels * element_bytes // ATOM_BYTES)
-    whole, rest = divmod(atoms, 4)
-    return whole * width + (width if rest == 3 else -(-rest * width // 4))
+    whole, rest = divmod(atoms, ENTRY_ATOMS)
+    return whole * width + (width if rest == ENTRY_ATOMS - 1 else -(-rest * width // ENTRY_ATOMS))
+
+
+def entries_of_atoms(width: int, atoms: int) -> NDArray[np.intp]:
+    """The entry of its row in which each atom of each pixel lies: (atoms, width).
+
+    Four atoms of a pixel share an entry; one or two leftover atoms share theirs with the next pixels. The order is
+    inferred from the formula (hardware/convolution.md, DATA_ENTRIES).
+    """
+    whole, rest = divmod(atoms, ENTRY_ATOMS)
+    column = np.arange(width)
+    entries = np.arange(atoms)[:, None] // ENTRY_ATOMS * width + column
+    if rest in (1, 2):
+        entries[whole * ENTRY_ATOMS :] = whole * width + column * rest // ENTRY_ATOMS
+    return entries
 
 
 def image_entries(width: int, rows: int) -> int:

@@ -36,7 +36,8 @@ def lint(program: ProgramView) -> list[Finding]:
 def _task_findings(program: ProgramView, memory: TaskMemory) -> Iterator[Finding]:
     view = memory.view
     for violation in rules.check(view.registers):
-        yield finding(view, violation.rule, violation.text, violation.effect)
+        doubt = f"; disputed: {violation.disputed}" if violation.disputed else ""
+        yield finding(view, violation.rule, violation.text + doubt, violation.effect)
     if memory.problem is not None:
         reason = f" ({program.incomplete})" if program.incomplete else ""
         yield finding(view, "accesses_are_known", memory.problem + reason, "illegal")

@@ -10,6 +10,7 @@ import numpy as np
 from rocketnpu.errors import ModelError
 from rocketnpu.hw.layouts import ATOM_BYTES
 from rocketnpu.hw.regcmd import TRAILER_ENTRIES, WORD_BYTES
+from rocketnpu.ir import UNKNOWN_SIZE, is_static
 from rocketnpu.program.model import COMMANDS, Cube, NpuStep, Program, Segment, TensorEntry
 
 ADDRESS_SPACE_BYTES = 1 << 32
@@ -64,7 +65,7 @@ def _tensor_problems(program: Program) -> Iterator[str]:
     if len(set(names)) != len(names):
         yield "two tensors have one name"
     for tensor in program.tensors:
-        if len(tensor.shape) > MAX_RANK or any(size < 0 for size in tensor.shape):
+        if len(tensor.shape) > MAX_RANK or any(size < UNKNOWN_SIZE for size in tensor.shape):
             yield f"tensor {tensor.name} has the shape {tensor.shape}"
         if any(abs(zero_point) > MAX_ZERO_POINT for zero_point in tensor.zero_points):
             yield f"tensor {tensor.name} has a zero point beyond 32 bits"
@@ -77,6 +78,10 @@ def _tensor_problems(program: Program) -> Iterator[str]:
             yield f"tensor {tensor.name} has the data type {tensor.dtype}, which the device does not hold"
         elif tensor.cube is not None:
             yield from _cube_problems(tensor, tensor.cube, dtype.itemsize, segments)
+    shapes = {tensor.name: tensor.shape for tensor in program.tensors}
+    for name in program.inputs:
+        if not is_static(shapes.get(name, ())):
+            yield f"its input {name!r} has no fixed shape"
     for name in (*program.inputs, *program.outputs):
         if name not in names:
             yield f"its input or output {name!r} is not in the tensor table"
@@ -91,6 +96,9 @@ def _cube_problems(tensor: TensorEntry, cube: Cube, itemsize: int, segments: dic
         return
     if max(cube.pitch_atoms, cube.row_pitch_pixels) >= ADDRESS_SPACE_BYTES:
         yield f"tensor {tensor.name} has a pitch beyond the 4 GiB that the NPU can address"
+        return
+    if not is_static(tensor.shape):
+        yield f"tensor {tensor.name} has a place on the device, but no fixed shape"
         return
     elements = 1
     for size in tensor.shape:

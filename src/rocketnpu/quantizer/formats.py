@@ -53,8 +53,6 @@ class Format:
 def _repair_tflite(data: bytes, name: str) -> bytes:
     tflite_quantizer.library("quantizer")  # its absence is said before the work of calibrating
     graph = load_tflite(data, name)
-    if graph.opaque is not None:
-        raise ModelError(f"{name} can't be quantized: {graph.opaque}")
     made = {tensor for operator in graph.operators for tensor in operator.outputs}
     for tensor in graph.tensors.values():
         if tensor.quantization is not None and tensor.name in (*graph.inputs, *made):
@@ -112,7 +110,7 @@ TFLITE = Format(
     quantize=tflite_quantizer.quantize,
     run_float=_run_float_tflite,
     run_quantized=_run_quantized_tflite,
-    run_outputs=lambda data: litert.Piece(data, "the model").run,
+    run_outputs=lambda data: litert.Piece(data, "the model", is_whole=True).run,
     float_names=_tflite_names,
 )
 

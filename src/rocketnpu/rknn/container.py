@@ -1,6 +1,7 @@
-"""The vendor's model container (RKNN version 6, compiler 2.5.0, RK3588): its tensors, nodes, buffers and task records.
+"""The vendor's model container (RKNN version 6, RK3588): its tensors, nodes, buffers and task records.
 
-The format is not published; slot numbers and meanings are as observed in files that compiler 2.5.0 made.
+The format is not published. Slot numbers and meanings are as observed in files that compilers 1.6.1 to 2.5.0 made. A
+file is judged by what it holds, not by the compiler that it names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from rocketnpu.rknn.flat import FlatReader, FlatTable
 
 MAGIC = b"RKNN"
 VERSION = 6
-COMPILER = "2.5.0"
 PLATFORM = "rk3588"
 HEADER_BYTES = 0x40
 """magic, u64 version at 8, u64 body length at 16, zeros; then the FlatBuffer."""
@@ -96,6 +96,7 @@ class Container:
     """A parsed file; `commands` are the register command words as bytes, `inputs` and `outputs` tensor indices.
 
     `attributes` is the compiler's note on inputs, outputs and their quantization: a Python literal, unchecked.
+    `compiler` is the version that it gives itself, such as "2.5.0".
     """
 
     tensors: tuple[ContainerTensor, ...]
@@ -107,14 +108,13 @@ class Container:
     commands: bytes
     records: tuple[TaskRecord, ...]
     attributes: str = ""
+    compiler: str = ""
 
 
 def parse_container(data: bytes) -> Container:
-    """Reads a container; ModelError for another version, compiler or platform, and for every inconsistency."""
+    """Reads a container; ModelError for another version or platform, and for every inconsistency."""
     root = FlatReader(_body(data), MAGIC).root()
-    compiler, platform = root.text(7), root.text(8)
-    if compiler.partition("(")[0] != COMPILER:
-        raise ModelError(f"RKNN file was made by compiler {compiler[:40]!r}; only version {COMPILER} is supported")
+    compiler, platform = root.text(7).partition("(")[0][:40], root.text(8)
     if platform != PLATFORM:
         raise ModelError(f"RKNN file was compiled for {platform[:40]!r}; only {PLATFORM} is supported")
     graphs = root.tables(2, "graph")
@@ -137,6 +137,7 @@ def parse_container(data: bytes) -> Container:
         commands,
         _records(_owned_buffer(tensors, buffers, TASKS), len(commands) // 8, len(nodes)),
         root.text(3),
+        compiler,
     )
 
 
@@ -148,7 +149,8 @@ def _body(data: bytes) -> bytes:
         raise ModelError(f"RKNN file is {_CUT}: {len(data)} bytes, its header alone has {HEADER_BYTES}")
     version, length = struct.unpack_from("<QQ", data, 8)
     if version != VERSION:
-        raise ModelError(f"RKNN container version {version} is not supported; only version {VERSION} is")
+        advice = "convert the model again with RKNN-Toolkit2 1.6.1 to 2.5.0, whose files have been read"
+        raise ModelError(f"the RKNN container has version {version}; only version {VERSION} can be read: {advice}")
     json_start = HEADER_BYTES + length + 8
     if json_start > len(data):
         raise ModelError(f"RKNN file is {_CUT}: {len(data)} bytes, its body needs {json_start}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,12 @@ from rocketnpu.rknn.places import ALIGNMENT_BYTES, Place, align, place_tensors, 
 INPUT, OUTPUT, RESHAPE = "InputOperator", "OutputOperator", "Reshape"
 """Node kinds without tasks."""
 
+LEFT_OUT = ""
+"""Stands for the kind of a node that the outputs don't need."""
+
+LISTED = 5
+"""How many tensors an error names."""
+
 SOURCES = (
     CNA.FEATURE_DATA_ADDR,
     CNA.DCOMP_ADDR0,
@@ -48,15 +54,49 @@ SOURCES = (
 """Registers that hold an address of a tensor (hardware/registers.md)."""
 
 
-def load_rknn(data: bytes, name: str) -> Program:
-    """The program in a vendor container (.rknn), for 1, 2 and 3 cores.
+def load_rknn(data: bytes, name: str, outputs: Collection[str] = ()) -> Program:
+    """The program in a vendor container (.rknn), for 1 core and for 2 and 3 where the file has tasks for them.
 
     Every node that has tasks is a step. Nodes run one after the other on any number of cores, which is the order of
     the task table (hardware/regcmd.md, Chaining): trailers may lead elsewhere after a node's last task. A
-    program without tasks of the pooling unit alone fits either driver. Raises ModelError for malformed files and for
-    everything outside the observed format.
+    program without tasks of the pooling unit alone fits either driver.
+
+    `outputs` names tensors at which the program ends. What only later nodes need is left out, such as operators that
+    the vendor's runtime has on the CPU.
+
+    Raises ModelError for malformed files and for everything outside the observed format.
     """
     container = parse_container(data)
+    try:
+        return _program(_ended(container, outputs), name)
+    except ModelError as error:
+        raise ModelError(f"{error} (compiled by version {container.compiler or 'unknown'})") from error
+
+
+def _ended(container: Container, outputs: Collection[str]) -> Container:
+    """The container with other outputs, without the nodes that these don't need. Their tasks stay in the table."""
+    if not outputs:
+        return container
+    numbers = {tensor.name: index for index, tensor in enumerate(container.tensors)}
+    makers = {index: node for node in container.nodes for index in node.outputs}
+    missing = [name for name in outputs if numbers.get(name) not in makers]
+    if missing:
+        computed = ", ".join(container.tensors[index].name for index in list(makers)[-LISTED:])
+        raise ModelError(f"outputs names {missing[0]!r}, which no node computes; the last ones are {computed}")
+    found = tuple(numbers[name] for name in outputs)
+    needed, left = set[str](), list(found)
+    while left:
+        node = makers.get(left.pop())
+        if node is not None and node.name not in needed:
+            needed.add(node.name)
+            left += node.inputs
+    nodes = tuple(
+        node if node.name in needed or node.kind == INPUT else replace(node, kind=LEFT_OUT) for node in container.nodes
+    )
+    return replace(container, nodes=nodes, outputs=found)
+
+
+def _program(container: Container, name: str) -> Program:
     words = np.frombuffer(container.commands, "<u8")
     places, segments = place_tensors(container, _written_tensors(container, words))
     padded = container.commands.ljust(align(len(container.commands), ALIGNMENT_BYTES), b"\0")
@@ -189,21 +229,28 @@ def _steps(
     """The activations by name, and the steps in node order; a reshape only adds a name to its producer's outputs."""
     entries: dict[str, TensorEntry] = {}
     steps: list[NpuStep] = []
+    counts = _core_counts(lists)
     for number, node in enumerate(container.nodes):
         inputs, outputs = ([container.tensors[index] for index in side] for side in (node.inputs, node.outputs))
         known = tuple(tensor.name for tensor in inputs if tensor.name in entries)
+        if node.kind == LEFT_OUT:
+            continue
         if any(lists[number]):
             _add_entries(node, outputs, places, entries)
             operator = OperatorEntry(_short(node), node.kind)
             names = tuple(tensor.name for tensor in outputs)
-            steps.append(NpuStep(names[0], (operator,), known, names, _core_tasks(node, lists[number])))
+            steps.append(NpuStep(names[0], (operator,), known, names, _core_tasks(node, lists[number], counts)))
         elif node.kind == INPUT:
             _add_entries(node, outputs, places, entries)
         elif node.kind == RESHAPE and len(known) == len(outputs) == 1 and outputs[0].name not in entries:
             entries[outputs[0].name] = reshaped_entry(outputs[0], entries[known[0]])
             steps = [_with_output(step, known[0], outputs[0].name) for step in steps]
         elif node.kind != OUTPUT:
-            raise ModelError(f"node {node.name!r}: {node.kind} without NPU tasks is not supported")
+            read = " ".join(tensor.name for tensor in inputs if tensor.name in entries)
+            raise ModelError(
+                f"node {node.name!r}: {node.kind} has no NPU tasks, and the vendor's runtime computes it elsewhere; "
+                f"end the program before it: outputs={read!r}"
+            )
     return entries, tuple(steps)
 
 
@@ -218,11 +265,20 @@ def _add_entries(
         entries[tensor.name] = tensor_entry(tensor, places[tensor.name])
 
 
+def _core_counts(lists: Mapping[int, tuple[tuple[int, ...], ...]]) -> tuple[int, ...]:
+    """The numbers of cores that some node has tasks for: 1, and more unless the file was compiled for one core."""
+    return tuple(
+        cores
+        for cores, indices in CORE_LISTS.items()
+        if cores == 1 or any(core_lists[index] for core_lists in lists.values() for index in indices)
+    )
+
+
 def _core_tasks(
-    node: ContainerNode, core_lists: tuple[tuple[int, ...], ...]
+    node: ContainerNode, core_lists: tuple[tuple[int, ...], ...], counts: tuple[int, ...]
 ) -> Mapping[int, tuple[tuple[tuple[int, ...], ...], ...]]:
     """One segment for each number of cores; cores without tasks in it have an empty list."""
-    tasks = {cores: (tuple(core_lists[index] for index in indices),) for cores, indices in CORE_LISTS.items()}
+    tasks = {cores: (tuple(core_lists[index] for index in CORE_LISTS[cores]),) for cores in counts}
     for cores, (segment,) in tasks.items():
         if not any(segment):
             raise ModelError(f"node {node.name!r}: no tasks for {cores} cores")

@@ -124,7 +124,8 @@ def _cube(tensor: ContainerTensor, place: Place) -> Cube:
         raise ModelError(f"tensor {tensor.name!r}: shape {tensor.dims} in atoms of {lanes} channels is not supported")
     dense = lanes <= IMAGE_CHANNELS
     planes = -(-channels // lanes)
-    if tensor.native_dims != (1, planes, height, width, lanes) or (dense and planes != 1):
+    held = tensor.native_dims[1]  # some compilers give a cube more planes than its channels need
+    if tensor.native_dims != (1, held, height, width, lanes) or held < planes or (dense and held != 1):
         raise ModelError(f"tensor {tensor.name!r}: cube {tensor.native_dims} does not hold shape {tensor.dims}")
     pixels = height * width
     pitch = 1 if pixels == 1 else align(pixels, CUBE_PITCH_ATOMS)

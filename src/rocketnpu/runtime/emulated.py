@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 
 from rocketnpu.emulator import Emulator
-from rocketnpu.errors import DeviceError
+from rocketnpu.errors import DeviceError, DeviceWarning
 from rocketnpu.hw.limits import CORES
 from rocketnpu.hw.page_table import PAGE_BYTES
 from rocketnpu.hw.sizes import align
@@ -53,12 +54,14 @@ class EmulatedDevice(Device):
         for part in parts:
             chains = [(core, chain) for core, chain in enumerate(part) if chain]
             if chains:
-                self._chip.run(
+                result = self._chip.run(
                     [chain[0].address for _, chain in chains],
                     [len(chain) for _, chain in chains],
                     cores=[core for core, _ in chains],
                     body_entries=[chain[0].body_entries for _, chain in chains],
                 )
+                for warning in (text for core in result.cores for text in core.warnings):
+                    warnings.warn(warning, DeviceWarning, stacklevel=2)
         return Timing(0.0, time.perf_counter() - start)
 
     def close(self) -> None:

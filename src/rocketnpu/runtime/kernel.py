@@ -37,6 +37,10 @@ class Kernel(Protocol):
         """The time that the drivers' watchdogs count: CLOCK_MONOTONIC, which an emulated device stops to compute."""
         ...
 
+    def device_log(self) -> list[str]:
+        """What the device itself reported, the oldest first; empty where only a privileged user may read it."""
+        ...
+
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
         ...
@@ -83,6 +87,10 @@ class LinuxKernel:
     def device_time_ns(self) -> int:
         """See Kernel."""
         return time.monotonic_ns()
+
+    def device_log(self) -> list[str]:
+        """See Kernel; the kernel's log is not for every user."""
+        return []
 
     def listdir(self, path: str) -> list[str]:
         """See Kernel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rocketnpu.compiler import Options, compile_graph
@@ -60,15 +61,22 @@ def compile_file(file: ModelFile, options: Options, opening: Opening = AS_IT_IS)
     return compile_graph(load_model(file, options.names, opening), file.name, options)
 
 
-def load(source: str | Path | bytes | ModelFile) -> Program:
-    """A compiled program: a .rnpu file, or a vendor .rknn file. Raises ModelError for anything else."""
+def load(source: str | Path | bytes | ModelFile, *, outputs: str | Collection[str] = ()) -> Program:
+    """A compiled program: a .rnpu file, or a vendor .rknn file.
+
+    outputs: names of the tensors that a .rknn file's program ends at. What only its own outputs need is left out.
+
+    Raises ModelError for anything else.
+    """
     file = open_model(source)
     data, name = file.data, file.name
+    ends = make_opening(outputs=outputs).outputs
     if is_container(data):
+        check_not_opened(Opening(outputs=ends), name)
         return decode_program(data, name)
     if data.startswith(RKNN_MAGIC):
         try:
-            return load_rknn(data, name)
+            return load_rknn(data, name, ends)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from None
     if not data:
@@ -85,8 +93,8 @@ def load_program(
     """
     file = open_model(source)
     if is_compiled(file.data):
-        check_not_opened(opening, file.name)
-        return load(file)
+        check_not_opened(replace(opening, outputs=()), file.name)
+        return load(file, outputs=opening.outputs)
     if not is_model(file):
         problem = "is not a supported file" if file.data else "is empty"
         raise ModelError(f"{file.name} {problem}; supported: {SUPPORTED}, compiled programs (.rnpu, .rknn)")

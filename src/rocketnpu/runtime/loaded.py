@@ -27,10 +27,17 @@ class LoadedProgram:
     """The program in buffers of `device`: activations and lists of its own, constants that loads may share."""
 
     def __init__(self, program: Program, device: Device, cores: int = 1, constants: Mapping[str, Buffer] | None = None):
-        """`constants` are those of another load of the same program on the same device."""
+        """`constants` are those of another load of the same program on the same device.
+
+        Raises DeviceError for more cores than the device has, CompileError for more than the program has lists for.
+        """
         if not 1 <= cores <= device.cores:
             most = f"{device.cores} core{'s' if device.cores > 1 else ''}"
             raise DeviceError(f"device {device.name} runs an inference on up to {most}; {cores} were asked for")
+        if any(cores not in step.tasks for step in program.steps if isinstance(step, NpuStep)):
+            raise CompileError(
+                f"program {program.name} has no task lists for {cores} cores; compile it with cores={cores}"
+            )
         self._device = device
         self._program = program
         self._cores = cores
@@ -79,11 +86,6 @@ class LoadedProgram:
                 ends.callback(self._device.release, buffer)
 
     def _make_parts(self, steps: Sequence[NpuStep]) -> tuple[Part, ...]:
-        if any(self._cores not in step.tasks for step in steps):
-            raise CompileError(
-                f"program {self._program.name} has no task lists for {self._cores} cores; compile it with "
-                f"cores={self._cores}"
-            )
         return tuple(
             tuple(tuple(self._launches[task] for task in chain) for chain in kick) for kick in kicks(steps, self._cores)
         )

@@ -111,6 +111,14 @@ class Node:
                 f"{self.path}: mapping {length} bytes failed with {describe(error.errno or 0)}"
             ) from error
 
+    def last_reports(self) -> str:
+        """The end of a sentence about a failed job: how the device's log ends, where it can be read.
+
+        A hang gives two lines: the core's reason, and the driver's word that it gave up.
+        """
+        reports = self.kernel.device_log()[-2:]
+        return f"; the device's log ends: {'; '.join(reports)}" if reports else ""
+
     def driver(self) -> tuple[str, str]:
         """The driver's name and version. Raises DeviceError if the node is no DRM node."""
         name = ctypes.create_string_buffer(NAME_BYTES)

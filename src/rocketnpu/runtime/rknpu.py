@@ -184,6 +184,7 @@ class RknpuDevice(KernelDevice[_Submission]):
                 raise DeviceTimeout(
                     f"{self.node}: {submit.task_counter} of {about} done after {self._timeout_ms} ms (ETIMEDOUT): the "
                     "driver has reset the NPU; `rocketnpu inspect --lint` checks the lists, the kernel log tells more"
+                    f"{self._node.last_reports()}"
                 )
             if submit.task_counter != submit.task_number:
                 raise DeviceError(f"{self.node}: the driver ended after {submit.task_counter} of {about}")

@@ -211,6 +211,7 @@ class RocketDevice(KernelDevice[_Job]):
                 f"{self.node}: {(end - submitted) / NANOSECONDS:.2f} s for {prepared.description}: unless jobs of "
                 "other processes took that long, the driver's watchdog has reset the core and the results are lost; "
                 "`rocketnpu inspect --lint` checks the lists, the kernel log tells about IOMMU faults"
+                f"{self._node.last_reports()}"
             )
         if end - submitted < QUICK_NS:
             self._quick.add(prepared)

@@ -26,7 +26,7 @@ from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import find_device, open_device, target_of
 from rocketnpu.runtime.lanes import Lane, Lanes
 from rocketnpu.runtime.load import check_not_opened, load_program
-from rocketnpu.runtime.pieces import make_piece
+from rocketnpu.runtime.pieces import StatefulPieces, made_inside, run_piece
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
@@ -38,7 +38,11 @@ MOST_FRAMES = 6
 
 @dataclass(frozen=True, eq=False)
 class TensorInfo:
-    """An input or output: its name, shape, dtype and grid (None when it is not quantized)."""
+    """An input or output: its name, shape, dtype and grid (None when it is not quantized).
+
+    A size that is not known before the run is -1, for instance how many boxes a detector finds; the shape (-1,) also
+    stands for one of which not even the number of dimensions is known.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -69,7 +73,10 @@ class Frame:
 
 
 class Session:
-    """Runs a model on a device. Safe in threads: each frame under way has its own activations, or waits for them."""
+    """Runs a model on a device. Safe in threads: each frame under way has its own activations, or waits for them.
+
+    A model that keeps state (LSTM, variables) goes on from frame to frame, in the order in which they were started.
+    """
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class Session:
                 self._device.close()
             raise
         self._entries = {entry.name: entry for entry in self._program.tensors}
+        self._state, self._isolated_state = StatefulPieces(), StatefulPieces()
         self._workers = ThreadPoolExecutor(MOST_FRAMES, thread_name_prefix="rocketnpu-frame")
         self._process = os.getpid()
         self._closed = False
@@ -161,7 +169,7 @@ class Session:
         self._check_open()
         values, extra = self._named_inputs(x), self._fetched(fetch)
         with self._lanes.take() as lane:
-            return self._run_frame(lane, values, extra)
+            return self._run_frame(lane, self._state.begin(), values, extra)
 
     def submit(self, x: Inputs, fetch: str | Collection[str] = ()) -> Frame:
         """Start what `run` does and return at once; `wait` of the result gives the outputs.
@@ -174,16 +182,19 @@ class Session:
         values = {name: value.copy() for name, value in self._named_inputs(x).items()}
         extra = self._fetched(fetch)
         lane = self._lanes.acquire()
+        frame = self._state.begin()
         try:
-            return Frame(self._workers.submit(self._run_and_give_back, lane, values, extra))
+            return Frame(self._workers.submit(self._run_and_give_back, lane, frame, values, extra))
         except BaseException:
+            self._state.end(frame)
             self._lanes.give_back(lane)
             raise
 
     def run_isolated(self, reference: Mapping[str, ArrayLike]) -> Arrays:
         """Run every step on inputs taken from `reference` ({tensor: array}), so that errors don't accumulate.
 
-        Returns the outputs of all steps by name. Raises ModelError when a tensor that a step reads is missing.
+        Returns the outputs of all steps by name. Steps that keep state have one of their own here, which goes on from
+        call to call. Raises ModelError when a tensor that a step reads is missing.
         """
         self._check_open()
         results: Arrays = {}
@@ -193,9 +204,19 @@ class Session:
                 if isinstance(step, NpuStep):
                     self._run_on_npu(lane, [step], values, step.outputs)
                 else:
-                    values.update(self._run_on_cpu(lane, step, values, ()))
+                    values.update(run_piece(self._isolated_state.piece(step, lane.pieces), step, values, ()))
                 results.update({name: values[name] for name in step.outputs})
         return results
+
+    def reset_state(self) -> None:
+        """Let frames that start from now on begin with the state that the model starts from.
+
+        Frames under way go on with the state they have. A model without state is not changed.
+        """
+        self._check_open()
+        names = [step.name for step in self._program.steps if isinstance(step, CpuStep)]
+        self._state.reset(names)
+        self._isolated_state.reset(names)
 
     def close(self) -> None:
         """Wait for the frames under way, then release the device if this session opened it; twice is harmless."""
@@ -225,14 +246,20 @@ class Session:
         if os.getpid() != self._process:
             raise DeviceError("the session was made before this process was forked; make a new one in the child")
 
-    def _run_and_give_back(self, lane: Lane, values: Arrays, extra: Collection[str]) -> Arrays:
+    def _run_and_give_back(self, lane: Lane, frame: int, values: Arrays, extra: Collection[str]) -> Arrays:
         try:
-            return self._run_frame(lane, values, extra)
+            return self._run_frame(lane, frame, values, extra)
         finally:
             self._lanes.give_back(lane)
 
-    def _run_frame(self, lane: Lane, values: Arrays, extra: Collection[str]) -> Arrays:
-        """One frame from checked inputs to outputs and the tensors of `extra`."""
+    def _run_frame(self, lane: Lane, frame: int, values: Arrays, extra: Collection[str]) -> Arrays:
+        """One frame from checked inputs to outputs and the tensors of `extra`; `frame` is its number, which ends."""
+        try:
+            return self._run_steps(lane, frame, values, extra)
+        finally:
+            self._state.end(frame)
+
+    def _run_steps(self, lane: Lane, frame: int, values: Arrays, extra: Collection[str]) -> Arrays:
         inner = [name for name in extra if name not in self._entries]
         for on_npu, group in groupby(self._program.steps, key=lambda step: isinstance(step, NpuStep)):
             steps = list(group)
@@ -241,7 +268,7 @@ class Session:
             else:
                 for step in steps:
                     assert isinstance(step, CpuStep)
-                    values.update(self._run_on_cpu(lane, step, values, inner))
+                    values.update(self._run_on_cpu(lane, frame, step, values, inner))
         return {name: values[name] for name in dict.fromkeys((*self._program.outputs, *extra))}
 
     def _named_inputs(self, x: Inputs) -> Arrays:
@@ -295,19 +322,12 @@ class Session:
         cpu_inputs = (name for step in self._program.steps if isinstance(step, CpuStep) for name in step.inputs)
         return {*self._program.outputs, *cpu_inputs}
 
-    def _run_on_cpu(self, lane: Lane, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
-        given = [values[name] for name in step.inputs]
-        if step.name not in lane.pieces:
-            lane.pieces[step.name] = make_piece(step)
-        piece = lane.pieces[step.name]
-        inside = [name for name in inner if name in _made_inside(step)]
-        if inside:
-            found = piece.tensors(given)
-            return {name: found[name] for name in (*step.outputs, *inside)}
-        results = piece.run(given)
-        if len(results) != len(step.outputs):
-            raise ModelError(f"step {step.name!r} has {len(step.outputs)} outputs, its piece of a model {len(results)}")
-        return dict(zip(step.outputs, results, strict=True))
+    def _run_on_cpu(self, lane: Lane, frame: int, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
+        piece = self._state.piece(step, lane.pieces)
+        if not piece.keeps_state:
+            return run_piece(piece, step, values, inner)
+        with self._state.turn(frame, step.name):
+            return run_piece(piece, step, values, inner)
 
     def _from_reference(self, reference: Mapping[str, ArrayLike], step: Step, name: str) -> NDArray[Any]:
         if name not in reference:
@@ -339,7 +359,7 @@ def _check_fetch(program: Program, names: Collection[str]) -> None:
                 f"compile with keep=[{name!r}], or make the Session with fetch=[{name!r}]"
             )
         known = any(name == entry.name for entry in program.tensors)
-        if not known and not any(name in _made_inside(step) for step in program.steps):
+        if not known and not any(name in made_inside(step) for step in program.steps):
             raise ModelError(f"the model has no tensor {name!r} that can be fetched")
 
 
@@ -364,11 +384,6 @@ def _tensor(entry: TensorEntry) -> Tensor:
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _made_inside(step: Step) -> set[str]:
-    """Tensors that a piece on the CPU makes, those that do not leave it included."""
-    return {operator.name for operator in step.operators} if isinstance(step, CpuStep) else set()
 
 
 def _split_after(steps: Sequence[NpuStep], names: Collection[str]) -> Iterator[list[NpuStep]]:

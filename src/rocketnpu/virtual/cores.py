@@ -36,6 +36,7 @@ class Cores:
         self._lines = [False] * CORES
         for core in hardware.cores:
             core.on_interrupt = self._line(core.number)
+            core.on_report = report
 
     def read(self, core: int, register: Register) -> int:
         """One register of the core's window."""

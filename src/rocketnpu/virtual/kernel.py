@@ -125,6 +125,10 @@ class VirtualKernel:
         """See Kernel."""
         return self.system.board.clock.now()
 
+    def device_log(self) -> list[str]:
+        """See Kernel."""
+        return self.messages
+
     def listdir(self, path: str) -> list[str]:
         """See Kernel."""
         return self.system.tree.listdir(path)

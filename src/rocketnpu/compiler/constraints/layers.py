@@ -37,12 +37,10 @@ def has_symmetric_int8_weights(graph: Graph, op: Operator) -> bool:
     return found.dtype != np.int8 or not found.quantization.zero_points.any()
 
 
-def has_constant_bias(graph: Graph, op: Operator) -> bool:
-    """the bias is absent or a constant: int32, or in an ONNX model finite numbers"""
+def has_int32_bias(graph: Graph, op: Operator) -> bool:
+    """the bias is absent or an int32 constant"""
     found = operands(graph, op).bias
-    if found is None or found.data is None:
-        return found is None
-    return found.dtype == np.int32 or (found.dtype == np.float64 and bool(np.isfinite(found.data).all()))
+    return found is None or (found.data is not None and found.dtype == np.int32)
 
 
 def has_matching_inner_size(graph: Graph, op: Operator) -> bool:

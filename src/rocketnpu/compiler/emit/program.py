@@ -103,23 +103,6 @@ def emit(
     )
 
 
-def emit_opaque(name: str, graph: Graph) -> Program:
-    """The program of a graph that can only run as one piece on the CPU."""
-    operators = tuple(OperatorEntry(op.name, op.kind, graph.opaque) for op in graph.operators)
-    step = CpuStep(name, operators, graph.inputs, graph.outputs, graph.model, runtime=RUNTIMES[graph.format])
-    tensors = tuple(_entry(graph, tensor, {}) for tensor in _visible(graph, [step]))
-    return Program(
-        name=name,
-        segments=(),
-        relocations=(),
-        tasks=(),
-        steps=(step,),
-        tensors=tensors,
-        inputs=graph.inputs,
-        outputs=graph.outputs,
-    )
-
-
 def _emit_step(
     graph: Graph,
     step: StepPlan,
@@ -130,7 +113,7 @@ def _emit_step(
     operators = tuple(
         OperatorEntry(op.name, op.kind, item.reason) for item in step.placed for op in (*item.absorbed, item.operator)
     )
-    name = step.placed[-1].operator.name
+    name = step.placed[-1].operator.name if step.placed else step.outputs[-1]
     if not step.on_npu:
         return CpuStep(name, operators, step.inputs, step.outputs, _piece(graph, step), runtime=RUNTIMES[graph.format])
     tasks: dict[int, tuple[tuple[tuple[int, ...], ...], ...]] = {

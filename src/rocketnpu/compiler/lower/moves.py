@@ -81,7 +81,7 @@ def _mover(
         depthwise=depthwise,
         weights=weights,
         weight_zero_points=np.zeros(channels, np.int64),
-        bias=np.zeros(channels),
+        bias=np.zeros(channels, np.int64),
         gains=np.ones(channels),
         input_zero_point=zero_point,
         output_zero_point=zero_point,

@@ -146,7 +146,9 @@ def place(graph: Graph, keep: Collection[str], options: Options) -> tuple[tuple[
 
     `keep` names tensors that must not be dissolved.
     """
-    candidates = (*flatten_folds(graph, keep), *pad_folds(graph, keep))
+    candidates = [
+        fold for fold in (*flatten_folds(graph, keep), *pad_folds(graph, keep)) if fold.absorbed.opaque is None
+    ]
     folds = {fold.consumer.index: (fold, _place(graph, fold.folded, options)) for fold in candidates}
     folds = {index: pair for index, pair in folds.items() if pair[1].reason is None}
     gone = _gone(graph, [fold for fold, _ in folds.values()], keep)

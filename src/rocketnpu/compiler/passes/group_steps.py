@@ -1,6 +1,7 @@
 """Grouping placed operators into steps, and the lifetime of every tensor on the device.
 
-1. An operator on the NPU is a step of its own; operators on the CPU that follow one another share one.
+1. An operator on the NPU is a step of its own; operators on the CPU that follow one another share one. Outputs of the
+   graph that are constants come from a step on the CPU without operators.
 2. A tensor has a place on the device if a step on the NPU reads or writes it.
 """
 
@@ -41,12 +42,16 @@ def group_steps(graph: Graph, placed: Sequence[Placed]) -> tuple[StepPlan, ...]:
         members = tuple(run)
         groups += [members] if on_cpu else [(item,) for item in members]
 
+    origins = {*graph.inputs, *(name for item in placed for name in item.operator.outputs)}
     steps: list[StepPlan] = []
+    constants = tuple(name for name in dict.fromkeys(graph.outputs) if name not in origins)
+    if constants:
+        steps.append(StepPlan(False, (), (), constants))
     needed = set(graph.outputs)
     for members in reversed(groups):
         made = [name for item in members for name in item.operator.outputs]
         read = [name for item in members for name in item.operator.inputs if name is not None]
-        variable = [name for name in dict.fromkeys(read) if graph.tensors[name].data is None and name not in made]
+        variable = [name for name in dict.fromkeys(read) if name in origins and name not in made]
         on_npu = members[0].reason is None
         outputs = tuple(made) if on_npu else tuple(name for name in made if name in needed)
         steps.append(StepPlan(on_npu, members, tuple(variable), outputs))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.errors import ModelError
-from rocketnpu.ir import Tensor
+from rocketnpu.ir import Tensor, fits_shape
 
 
 def check_input(tensor: Tensor, value: ArrayLike) -> NDArray[Any]:
@@ -25,11 +25,11 @@ def check_input(tensor: Tensor, value: ArrayLike) -> NDArray[Any]:
         raise ModelError(f"{needs}; the value given is not an array ({error})") from error
     if tensor.dtype.hasobject:  # strings and the like: only LiteRT knows how to hold them
         return array
-    if array.shape != tensor.shape:
+    if not fits_shape(array.shape, tensor.shape):
         raise ModelError(f"{needs}; the shape given is {array.shape}")
     if array.dtype != tensor.dtype:
         _check_lossless(array, tensor, needs)
-    return np.ascontiguousarray(array, dtype=tensor.dtype).reshape(tensor.shape)
+    return np.ascontiguousarray(array, dtype=tensor.dtype).reshape(array.shape)
 
 
 def check_inputs(tensors: Sequence[Tensor], values: Sequence[ArrayLike]) -> list[NDArray[Any]]:

@@ -6,9 +6,13 @@ import importlib
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rocketnpu.errors import DeviceError, Error, ModelError
 
@@ -19,6 +23,9 @@ _interpreter: Any = importlib.import_module("ai_edge_litert.interpreter")
 Kernels: TypeAlias = Literal["reference", "plain", "fast"]
 """LiteRT's plain C++ loops; its optimised kernels; or its default, which gives what it can to XNNPACK."""
 
+NO_KERNEL = "Didn't find op for builtin opcode"
+"""How LiteRT's complaint about an operator begins for which a set of kernels has none; its name follows in quotes."""
+
 _RESOLVERS: dict[Kernels, Any] = {
     "reference": _interpreter.OpResolverType.BUILTIN_REF,
     "plain": _interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -26,19 +33,24 @@ _RESOLVERS: dict[Kernels, Any] = {
 }
 
 
-def build_interpreter(model: bytes, kernels: Kernels, keep_tensors: bool = False, threads: int = 1) -> Any:
-    """An allocated interpreter; with `keep_tensors` every intermediate tensor can be read after a run.
+def build_interpreter(
+    model: bytes, kernels: Kernels, keep_tensors: bool = False, threads: int = 1, allocate: bool = True
+) -> Any:
+    """An interpreter; with `keep_tensors` every intermediate tensor can be read after a run.
 
-    Raises ModelError with LiteRT's reason when it refuses the model.
+    It is allocated unless `allocate` is False, for inputs of sizes that are not known before the run. Raises ModelError
+    with LiteRT's reason when it refuses the model.
     """
-    with litert_errors(ModelError, "LiteRT refuses the model"), without_chatter():
+    with litert_errors(ModelError, "LiteRT refuses the model"), without_chatter(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LiteRT warns of the memory that `keep_tensors` takes
         interpreter = _interpreter.Interpreter(
             model_content=model,
             experimental_op_resolver_type=_RESOLVERS[kernels],
             experimental_preserve_all_tensors=keep_tensors,
             num_threads=threads,
         )
-        interpreter.allocate_tensors()
+        if allocate:
+            interpreter.allocate_tensors()
     return interpreter
 
 
@@ -72,6 +84,25 @@ def run_interpreter(interpreter: Any, inputs: Sequence[Any]) -> None:
         for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
             interpreter.set_tensor(detail["index"], value)
         interpreter.invoke()
+
+
+def resize_inputs(interpreter: Any, inputs: Sequence[Any]) -> None:
+    """Give the model's inputs the shapes of these arrays, and allocate; raises DeviceError when LiteRT refuses them."""
+    with litert_errors(DeviceError, "LiteRT fails to run the model"), without_chatter():
+        for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+            interpreter.resize_tensor_input(detail["index"], value.shape)
+        interpreter.allocate_tensors()
+
+
+def read_tensor(interpreter: Any, index: int) -> NDArray[Any]:
+    """A copy of a tensor after a run. LiteRT refuses to read some that turned out empty."""
+    try:
+        return interpreter.get_tensor(index)
+    except ValueError:
+        found = next(detail for detail in interpreter.get_tensor_details() if detail["index"] == index)
+        if 0 not in found["shape"]:
+            raise
+        return np.zeros(tuple(int(size) for size in found["shape"]), found["dtype"])
 
 
 @contextmanager

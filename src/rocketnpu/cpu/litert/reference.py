@@ -8,32 +8,52 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from rocketnpu.cpu.litert.engine import guarded_engine
+from rocketnpu.cpu.litert.engine import Runner
 from rocketnpu.cpu.litert.inputs import check_inputs
-from rocketnpu.cpu.litert.interpreter import Kernels
+from rocketnpu.cpu.litert.interpreter import NO_KERNEL, Kernels
+from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_tflite
 
 
 class Reference:
-    """All tensors of a model for any number of inputs; the first run builds the interpreter, and runs take turns."""
+    """All tensors of a model for any number of inputs; the first run builds the interpreter, and runs take turns.
+
+    A model that keeps state goes on from run to run. LiteRT has no reference kernels for some operators (ELU): such a
+    model runs with its optimised kernels, and `note` says so.
+    """
 
     def __init__(self, model: bytes, name: str = "the model", kernels: Kernels = "reference") -> None:
         """Raises ModelError for a malformed file. `kernels` other than the reference ones
         serve to look inside a piece that runs with them.
         """
         self.graph = load_tflite(model, name)
-        graph = self.graph
-        produced = {*graph.inputs, *(name for operator in graph.operators for name in operator.outputs)}
-        self._indices = {name: index for index, name in enumerate(graph.tensors) if name in produced}
-        self._engine = guarded_engine(graph, kernels, tensors=tuple(self._indices.values()))
+        self.note = ""
+        self._kernels: Kernels = kernels
+        self._runner = Runner(self.graph, kernels, keep_tensors=True)
         self._lock = threading.Lock()
 
     def tensors(self, inputs: Sequence[ArrayLike]) -> dict[str, NDArray[Any]]:
-        """Graph inputs and the outputs of all operators of the first subgraph, by the frontend's names.
+        """Graph inputs and the outputs of all operators of the first subgraph, by the frontend's names; those that hold
+        no numbers (handles, strings) are left out.
 
         Raises ModelError for inputs that don't fit and when LiteRT refuses the model or dies of it, DeviceError when
         the run fails.
         """
         values = check_inputs([self.graph.tensors[name] for name in self.graph.inputs], inputs)
         with self._lock:
-            return dict(zip(self._indices, self._engine.run(values), strict=True))
+            try:
+                return self._runner.tensors(values)
+            except ModelError as error:
+                if self._kernels != "reference" or NO_KERNEL not in str(error):
+                    raise
+                self._fall_back(str(error))
+                return self._runner.tensors(values)
+
+    def _fall_back(self, reason: str) -> None:
+        """Take LiteRT's optimised kernels from now on."""
+        self._kernels = "plain"
+        self._runner = Runner(self.graph, "plain", keep_tensors=True)
+        missing = reason.partition(f"{NO_KERNEL} '")[2].partition("'")[0]
+        self.note = (
+            f"LiteRT has no reference kernel for {missing or 'an operator'}: compared with its optimised kernels"
+        )

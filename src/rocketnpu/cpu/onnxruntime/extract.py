@@ -13,14 +13,19 @@ from rocketnpu.ir import Graph
 def extract_piece(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """An ONNX file of the nodes that compute `outputs` from `inputs` and constants, with both in that order.
 
-    Tensors keep the graph's names. An opaque graph can't be cut: `graph.model` is its piece.
+    Tensors keep the graph's names. Operators that share something are the whole model.
     Raises ModelError when the inputs do not suffice.
     """
-    if graph.opaque is not None:
-        raise ModelError(f"the model can't be cut into pieces: {graph.opaque}")
     onnx, helper = library("onnx"), library("onnx.helper")
     model = onnx.ModelProto()
     model.ParseFromString(graph.model)
+    if any(op.shares for op in graph.operators):
+        values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+        for field, names in ((model.graph.input, inputs), (model.graph.output, outputs)):
+            ordered = [onnx.ValueInfoProto.FromString(values[name].SerializeToString()) for name in names]
+            del field[:]
+            field.extend(ordered)
+        return model.SerializeToString()
     nodes = _between(model.graph, frozenset(inputs), outputs)
     needed = {name for node in nodes for name in node.input}.union(outputs)
     piece = helper.make_graph(

@@ -17,8 +17,10 @@ from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 class Reference:
     """All tensors of a model for any number of inputs; runs take turns.
 
-    Between DequantizeLinear and QuantizeLinear it is float.
+    Between DequantizeLinear and QuantizeLinear it is float. `note` is empty: ONNX Runtime has one set of kernels.
     """
+
+    note = ""
 
     def __init__(self, model: bytes, name: str = "the model") -> None:
         """`model` is an ONNX file. Raises ModelError for a malformed one."""

@@ -32,6 +32,14 @@ class Piece:
         self._engine = guarded_engine(model, operators, name, optimize=optimize, threads=threads)
         self._lock = threading.Lock()
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a run depends on those before it: no ONNX model's does."""
+        return False
+
+    def reset(self) -> None:
+        """Nothing to do: a piece keeps no state."""
+
     def run(self, inputs: Sequence[ArrayLike]) -> list[NDArray[Any]]:
         """The outputs for one set of inputs, both by position, in the tensors' own shapes and dtypes.
 

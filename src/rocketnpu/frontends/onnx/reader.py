@@ -21,10 +21,9 @@ from rocketnpu.frontends.onnx.model import Source, read_model
 from rocketnpu.frontends.onnx.net import Net, Node, TensorType, build_net, declared_types
 from rocketnpu.frontends.onnx.operators import translate
 from rocketnpu.frontends.onnx.qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
-from rocketnpu.frontends.onnx.reasons import why_as_it_is
 from rocketnpu.frontends.onnx.shuffle import fold_shuffles
 from rocketnpu.frontends.opening import AS_IT_IS, Opening
-from rocketnpu.ir import Activation, Graph, LookupOptions, Operator, Tensor
+from rocketnpu.ir import UNKNOWN_SHAPE, UNKNOWN_SIZE, Activation, Graph, LookupOptions, Operator, Tensor
 
 PROTOBUF_START = b"\x08"
 """The tag of `ir_version`, the first field of every ONNX file (onnx.proto)."""
@@ -65,20 +64,29 @@ def _unknown(net: Net) -> str | None:
 
 
 def _opaque_graph(source: Source, types: Mapping[str, TensorType]) -> Graph:
-    """What is known of a model that runs as a whole. Sizes that are not known before the run are 0."""
+    """What is known of a model that runs as a whole."""
     graph = source.model.graph
     inputs, outputs = (tuple(value.name for value in values) for values in (graph.input, graph.output))
+    reason = f"a model that runs as one piece ({source.opaque}) has no NPU form"
     operators = tuple(
-        Operator(node.op_type, index, (), tuple(name for name in node.output if name))
+        Operator(
+            node.op_type,
+            index,
+            inputs if index == 0 else (),
+            tuple(name for name in node.output if name),
+            opaque=reason,
+            shares=frozenset({"the model"}),
+        )
         for index, node in enumerate(graph.node)
     )
     names = dict.fromkeys((*inputs, *(name for operator in operators for name in operator.outputs), *outputs))
     tensors: dict[str, Tensor] = {}
     for name in names:
         found = types.get(name, TensorType(np.dtype(object), None))
-        tensors[name] = Tensor(name, tuple(size or 0 for size in found.shape or ()), found.dtype)
+        sizes = [UNKNOWN_SIZE if size is None else size for size in found.shape or ()]
+        tensors[name] = Tensor(name, UNKNOWN_SHAPE if found.shape is None else tuple(sizes), found.dtype)
     model = source.model.SerializeToString()
-    return Graph(tensors, operators, inputs, outputs, model, opaque=source.opaque, format="onnx", notes=source.notes)
+    return Graph(tensors, operators, inputs, outputs, model, format="onnx", notes=source.notes)
 
 
 class _Builder:
@@ -168,8 +176,7 @@ class _Builder:
             return
         inputs = [self._operand(name) if name else None for name in node.inputs]
         outputs = [self._activation(name) for name in node.outputs if name]
-        operator = _operator(node.op_type, node, inputs, outputs)
-        self._operators.append(replace(operator, unsupported=why_as_it_is(self._net, node)))
+        self._operators.append(_operator(node.op_type, node, inputs, outputs))
 
     def _translated(
         self, node: Node, operands: list[Tensor | None], outputs: list[Tensor], activation: Activation

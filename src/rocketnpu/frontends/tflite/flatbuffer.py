@@ -75,6 +75,10 @@ class Reader:
         if offset <= 1 and size <= 1:
             inline: Any = buffer.DataAsNumpy()
             return np.zeros(0, np.uint8) if isinstance(inline, int) else inline
+        return self.behind(offset, size)
+
+    def behind(self, offset: int, size: int) -> NDArray[np.uint8]:
+        """Bytes behind the flatbuffer, as a read-only view; raises ModelError where they lead out of the file."""
         if offset + size > len(self._data):
             raise ModelError(
                 f"a buffer names bytes {offset} to {offset + size}, but the file has {len(self._data)}: "

@@ -1,12 +1,22 @@
-"""Why a graph can only run as one piece on the CPU: control flow, state, or shapes that depend on data."""
+"""Operators that only LiteRT can compute: control flow, state, custom operators.
+
+Such an operator runs on the CPU. What it reads and what reads its results may run on the NPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from rocketnpu.ir import Graph, Operator
+import numpy as np
 
-CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE"})
+from rocketnpu.errors import ModelError
+from rocketnpu.frontends.tflite.flatbuffer import Reader
+
+_flexbuffers: Any = importlib.import_module("flatbuffers.flexbuffers")
+
+CONTROL_FLOW = frozenset({"CALL", "CALL_ONCE", "IF", "STABLEHLO_CASE", "STABLEHLO_WHILE", "WHILE"})
 
 STATEFUL = frozenset(
     {
@@ -31,73 +41,74 @@ STATEFUL = frozenset(
 )
 """Their results depend on earlier runs, or on a generator's state."""
 
-DATA_DEPENDENT = frozenset({"NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "SEGMENT_SUM", "UNIQUE", "WHERE"})
-"""How many elements they give depends on what their inputs hold."""
+DETECTION = "TFLite_Detection_PostProcess"
 
-SHAPE_OPERANDS: Mapping[str, tuple[int, ...]] = {
-    "BATCH_TO_SPACE_ND": (1, 2),
-    "BROADCAST_TO": (1,),
-    "EXPAND_DIMS": (1,),
-    "FILL": (0,),
-    "MEAN": (1,),
-    "MIRROR_PAD": (1,),
-    "ONE_HOT": (1,),
-    "PAD": (1,),
-    "PADV2": (1,),
-    "RANGE": (0, 1, 2),
-    "REDUCE_ALL": (1,),
-    "REDUCE_ANY": (1,),
-    "REDUCE_MAX": (1,),
-    "REDUCE_MIN": (1,),
-    "REDUCE_PROD": (1,),
-    "RESHAPE": (1,),
-    "RESIZE_BILINEAR": (1,),
-    "RESIZE_NEAREST_NEIGHBOR": (1,),
-    "SCATTER_ND": (2,),
-    "SLICE": (1, 2),
-    "SPACE_TO_BATCH_ND": (1, 2),
-    "SPARSE_TO_DENSE": (1,),
-    "SPLIT_V": (1,),
-    "STRIDED_SLICE": (1, 2, 3),
-    "SUM": (1,),
-    "TILE": (1,),
-    "TOPK_V2": (1,),
-    "TRANSPOSE": (1,),
-    "TRANSPOSE_CONV": (0,),
-}
-"""Inputs whose values, not shapes, decide the output's shape (tensorflow/lite/kernels, each kernel's Prepare)."""
+CUSTOM_KERNELS = frozenset({"AudioSpectrogram", DETECTION, "Mfcc", "NumericVerify"})
+"""Custom operators that LiteRT brings kernels for (tensorflow/lite/core/kernels/register.cc)."""
 
-SHAPE_ONLY = frozenset({"RANK", "SHAPE"})
-"""They read only the shape of their input, which is static."""
+MOST_DETECTIONS = 1 << 20
+"""More boxes than any detector gives."""
 
 
-def opaque_kind(operator: Operator) -> str | None:
-    """The reason why an operator of this kind makes its graph opaque; None for ordinary kinds."""
-    where = f"operator {operator.index} ({operator.kind})"
-    if operator.kind in CONTROL_FLOW:
-        return f"{where} is control flow"
-    if operator.kind in STATEFUL:
-        return f"{where} keeps state"
-    if operator.kind == "CUSTOM":
-        return f"{where} is a custom operator"
-    if operator.kind == "DELEGATE" or operator.kind.startswith("STABLEHLO_"):
-        return f"{where} has no TFLite kernel of its own"
-    return None
+def opaque_reason(kind: str, custom: str, mutates: bool) -> str | None:
+    """Why only LiteRT can compute an operator of this kind; None for ordinary kinds.
 
-
-def data_dependent_shape(graph: Graph) -> str | None:
-    """The first operator whose output shape depends on the values of the graph's inputs; None when there is none.
-
-    A shape that is computed from shapes alone (SHAPE, STRIDED_SLICE, PACK, RESHAPE: how converters write a reshape
-    that keeps the batch) is static, because all the shapes it comes from are.
+    `custom` is the name of a custom operator; `mutates` says that it changes its inputs.
     """
-    varying = set(graph.inputs)
-    for operator in graph.operators:
-        shape_operands = [
-            operator.inputs[index] for index in SHAPE_OPERANDS.get(operator.kind, ()) if index < len(operator.inputs)
-        ]
-        if operator.kind in DATA_DEPENDENT or varying.intersection(shape_operands):
-            return f"the output shape of operator {operator.index} ({operator.kind}) depends on data"
-        if operator.kind not in SHAPE_ONLY and varying.intersection(operator.inputs):
-            varying.update(operator.outputs)
+    if kind == "CUSTOM":
+        return f"the custom operator {custom} has no NPU form"
+    if kind in CONTROL_FLOW:
+        return f"{kind} is control flow, which has no NPU form"
+    if kind in STATEFUL or mutates:
+        return f"{kind} keeps state, which has no NPU form"
     return None
+
+
+def missing_kernel(kind: str, custom: str) -> str | None:
+    """Why LiteRT can't compute the operator either; None when it can."""
+    if kind == "DELEGATE":
+        return "it is a delegate's own format"
+    if kind != "CUSTOM" or custom in CUSTOM_KERNELS:
+        return None
+    if custom.startswith("Flex"):
+        return f"it needs TensorFlow itself for {custom.removeprefix('Flex')}, which LiteRT does not bring"
+    return f"LiteRT has no kernel for the custom operator {custom}"
+
+
+def custom_shapes(custom: str, options: bytes, where: str) -> Sequence[tuple[int, ...]] | None:
+    """The shapes of a custom operator's outputs, if they are known; files often don't state them.
+
+    Those of a detector are 1 x boxes x 4, 1 x boxes, 1 x boxes and 1, for the most boxes that its options allow
+    (tensorflow/lite/kernels/detection_postprocess.cc, Prepare). Raises ModelError for options that are malformed.
+    """
+    if custom != DETECTION:
+        return None
+    found = _flexbuffer_map(options, where)
+    boxes = 1
+    for key in ("max_detections", "max_classes_per_detection"):
+        value = found.get(key)
+        if not isinstance(value, int) or not 0 < value <= MOST_DETECTIONS:
+            raise ModelError(f"{where} has the option {key}={value}; it is a whole number from 1 to {MOST_DETECTIONS}")
+        boxes *= value
+    if boxes > MOST_DETECTIONS:
+        raise ModelError(f"{where} asks for {boxes} boxes; at most {MOST_DETECTIONS} are possible")
+    return (1, boxes, 4), (1, boxes), (1, boxes), (1,)
+
+
+def custom_options(reader: Reader, table: Any) -> bytes:
+    """The options of a custom operator: in its table, or behind the flatbuffer (schema.fbs, table Operator)."""
+    offset, size = table.LargeCustomOptionsOffset(), table.LargeCustomOptionsSize()
+    if offset <= 1:
+        return reader.numbers(table, "CustomOptions").astype(np.uint8).tobytes()
+    reader.spend(size)
+    return reader.behind(offset, size).tobytes()
+
+
+def _flexbuffer_map(data: bytes, where: str) -> Mapping[str, object]:
+    try:
+        found: Any = _flexbuffers.GetRoot(data).Value
+    except Exception as error:  # the reader trusts its bytes and fails in many ways
+        raise ModelError(f"{where} has malformed options: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{where} has options that are no map of names to values")
+    return cast(dict[str, object], found)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError, counted
 from rocketnpu.frontends.tflite.flatbuffer import Reader, enum_names, malformed_is_model_error, read_root
-from rocketnpu.frontends.tflite.opaque import data_dependent_shape, opaque_kind
+from rocketnpu.frontends.tflite.opaque import custom_options, custom_shapes, missing_kernel, opaque_reason
 from rocketnpu.frontends.tflite.options import read_options
-from rocketnpu.frontends.tflite.shapes import check_shape, settle_shapes
-from rocketnpu.ir import SMALLEST_SCALE, Graph, Operator, Quantization, Tensor
+from rocketnpu.frontends.tflite.shapes import ShapeInference, check_shape
+from rocketnpu.frontends.tflite.shared_state import SharedState
+from rocketnpu.frontends.tflite.sparse import dense_constant
+from rocketnpu.ir import SMALLEST_SCALE, UNKNOWN_SIZE, Graph, Operator, Quantization, Tensor
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "FLOAT32": np.dtype("<f4"),
@@ -33,7 +35,8 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
     "COMPLEX64": np.dtype("<c8"),
     "COMPLEX128": np.dtype("<c16"),
 }
-"""Tensor types that numpy can hold. The others (strings, packed 4-bit ...) make the graph opaque, with dtype object."""
+"""Tensor types that numpy can hold. The others (strings, packed 4-bit ...) have dtype object: operators on them run on
+the CPU."""
 
 _TYPE_NAMES = enum_names("TensorType")
 _KIND_NAMES = enum_names("BuiltinOperator")
@@ -41,18 +44,25 @@ _KIND_NAMES = enum_names("BuiltinOperator")
 
 @dataclass(frozen=True)
 class _SourceTensor:
-    """A tensor as the graph sees it, and what else of it decides what can be done with its operators."""
+    """A tensor as the graph sees it, and what else of it decides what can be done with its operators.
+
+    `signature`: its shape with -1 for the sizes that may change, empty where the file has none. `opaque` and
+    `unsupported` say why operators on it are left to LiteRT. `is_stored`: the file holds its data.
+    """
 
     tensor: Tensor
+    signature: tuple[int, ...]
     is_variable: bool
+    is_stored: bool
     opaque: str | None
     unsupported: str | None
 
 
-def load_tflite(model: bytes, name: str) -> Graph:
+def load_tflite(model: bytes, name: str, open_inputs: bool = False) -> Graph:
     """The graph of the first subgraph of a TFLite file; `name` is what error messages call the file.
 
-    Raises ModelError for a file that is malformed, contradicts itself, or keeps buffers outside itself.
+    Sizes of inputs that the file leaves open have the values that it states besides; with `open_inputs` they are
+    unknown. Raises ModelError for a file that is malformed, contradicts itself, or keeps buffers outside itself.
     """
     root = read_root(model, name)
     reader = Reader(model)
@@ -68,8 +78,10 @@ def load_tflite(model: bytes, name: str) -> Graph:
         raise ModelError(f"{name} lists a graph input twice")
     names = unique_names([_name(reader, index, table) for index, table in enumerate(tables)], (*inputs, *outputs))
     sources = [_read_tensor(reader, table, names[index], buffers) for index, table in enumerate(tables)]
-    operators, opaque_operator = _read_operators(reader, root, subgraph, sources, name)
-    tensors, doubtful_shape = settle_shapes(operators, {source.tensor.name: source.tensor for source in sources})
+    if open_inputs:
+        for index in inputs:
+            sources[index] = _opened(sources[index])
+    operators, tensors = _Operators(reader, root, sources, [names[index] for index in inputs]).read(name)
     graph = Graph(
         tensors=tensors,
         operators=operators,
@@ -77,16 +89,8 @@ def load_tflite(model: bytes, name: str) -> Graph:
         outputs=tuple(names[index] for index in outputs),
         model=model,
     )
-    variables = {source.tensor.name for source in sources if source.is_variable}
-    _check_order(graph, variables | {source.tensor.name for source in sources if source.opaque})
-    reasons = (
-        opaque_operator,
-        f"tensor {min(variables)} is a variable" if variables else None,
-        *(source.opaque for source in sources),
-        data_dependent_shape(graph),
-        doubtful_shape,
-    )
-    return replace(graph, opaque=next((reason for reason in reasons if reason is not None), None))
+    _check_order(graph, {source.tensor.name for source in sources if source.is_variable or source.is_stored})
+    return graph
 
 
 def unique_names(names: Sequence[str], first: Sequence[int]) -> list[str]:
@@ -128,25 +132,30 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
         quantization = table.Quantization()
         details = "" if quantization is None or not quantization.DetailsType() else "custom quantization"
         grid = None if quantization is None else _read_quantization(reader, quantization, name, shape, dtype)
-        opaque = None
+        index = _buffer(table, name, buffers)
+        stored = reader.stored(buffers[index])
+        opaque = None if not dtype.hasobject else f"the type {type_name} of tensor {name} has no NPU form"
         data = None
-        if dtype.hasobject:
-            opaque = f"tensor {name} has type {type_name}"
-        elif table.Sparsity() is not None:
-            opaque = f"tensor {name} is sparse"
-        else:
-            data = _read_data(reader, table, name, shape, dtype, buffers)
-        if data is None and grid is not None and grid.scales.min() < SMALLEST_SCALE:
-            raise ModelError(
-                f"tensor {name} has the scale {grid.scales.min():.3g}; scales of activations are at least"
-                f" {SMALLEST_SCALE:.3g}"
-            )
+        if table.Sparsity() is not None and stored.size and opaque is None:
+            values = _values(reader, stored, name, (stored.size // dtype.itemsize,), dtype)
+            data = dense_constant(reader, table.Sparsity(), values, shape, name)
+        elif stored.size and opaque is None:
+            data = _values(reader, stored, name, shape, dtype)
         return _SourceTensor(
             tensor=Tensor(name, shape, dtype, grid, data),
+            signature=tuple(int(size) for size in reader.numbers(table, "ShapeSignature")),
             is_variable=bool(table.IsVariable()),
+            is_stored=stored.size > 0,
             opaque=opaque,
             unsupported=f"tensor {name} has {details}" if details else None,
         )
+
+
+def _opened(source: _SourceTensor) -> _SourceTensor:
+    """The tensor with the sizes unknown that its signature leaves open."""
+    if UNKNOWN_SIZE not in source.signature:
+        return source
+    return replace(source, tensor=replace(source.tensor, shape=source.signature))
 
 
 def _read_quantization(
@@ -158,7 +167,7 @@ def _read_quantization(
     zero_points = reader.numbers(table, "ZeroPoint").astype(np.int64)
     if scales.size == 0 or dtype.kind not in "iu":
         return None
-    sound = np.isfinite(scales) & (scales > 0)
+    sound = np.isfinite(scales) & (scales >= SMALLEST_SCALE)
     if not sound.all():
         raise ModelError(f"tensor {name} has the scale {scales[~sound][0]}; scales must be finite and positive")
     if zero_points.size not in (0, 1, scales.size):
@@ -178,54 +187,120 @@ def _read_quantization(
     return Quantization(scales, zero_points, axis)
 
 
-def _read_data(
-    reader: Reader, table: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], buffers: Sequence[Any]
-) -> NDArray[np.generic] | None:
-    """Constant data as a read-only array of `shape`, None when the tensor has no buffer of its own."""
+def _buffer(table: Any, name: str, buffers: Sequence[Any]) -> int:
+    """The number of the buffer that a tensor refers to."""
     index: int = table.Buffer()
     if index >= len(buffers):
         raise ModelError(f"tensor {name} refers to buffer {index}, but the file has {counted(len(buffers), 'buffer')}")
     if table.ExternalBuffer():
         raise ModelError(f"tensor {name} keeps its data in another file; convert the model to a single file")
-    raw = reader.stored(buffers[index])
-    if raw.size == 0:
-        return None
+    return index
+
+
+def _values(
+    reader: Reader, stored: NDArray[np.uint8], name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> NDArray[Any]:
+    """Constant data as a read-only array of `shape`."""
     expected = math.prod(shape) * dtype.itemsize
-    if raw.size != expected:
+    if stored.size != expected:
         raise ModelError(
-            f"tensor {name} of shape {shape} and type {dtype} needs {expected} bytes, its buffer has {raw.size}"
+            f"tensor {name} of shape {shape} and type {dtype} needs {expected} bytes, its buffer has {stored.size}"
         )
-    data = raw.view(dtype).reshape(shape)
+    data = stored.view(dtype).reshape(shape)
     if not data.flags.aligned:
-        reader.spend(raw.size)
+        reader.spend(stored.size)
         data = data.copy()
         data.flags.writeable = False
     return data
 
 
-def _read_operators(
-    reader: Reader, root: Any, subgraph: Any, sources: Sequence[_SourceTensor], model_name: str
-) -> tuple[tuple[Operator, ...], str | None]:
-    """All operators, and the reason why one of them makes the graph opaque, if one does."""
-    with malformed_is_model_error(f"the list of operators of {model_name}"):
-        kinds = [_kind(code) for code in reader.tables(root, "OperatorCodes")]
-        tables = reader.tables(subgraph, "Operators")
-    operators: list[Operator] = []
-    opaque: str | None = None
-    for index, table in enumerate(tables):
-        with malformed_is_model_error(f"operator {index}"):
-            code: int = table.OpcodeIndex()
-            if code >= len(kinds):
-                raise ModelError(
-                    f"operator {index} has operator code {code}, but the file has {counted(len(kinds), 'code')}"
-                )
-            operator = _read_operator(reader, table, index, kinds[code], sources)
-            reason = opaque_kind(operator)
-            if reader.numbers(table, "MutatingVariableInputs").any():
-                reason = f"operator {index} ({operator.kind}) changes its inputs"
-        operators.append(operator)
-        opaque = opaque or reason
-    return tuple(operators), opaque
+class _Operators:
+    """The operators of the first subgraph while they are read, and the tensors with their settled shapes."""
+
+    def __init__(self, reader: Reader, root: Any, sources: Sequence[_SourceTensor], inputs: Sequence[str]) -> None:
+        self._reader, self._root, self._sources = reader, root, sources
+        signatures = {source.tensor.name: source.signature for source in sources if source.signature}
+        self._shapes = ShapeInference({source.tensor.name: source.tensor for source in sources}, inputs, signatures)
+        self._inputs = frozenset(inputs)
+
+    def read(self, model_name: str) -> tuple[tuple[Operator, ...], dict[str, Tensor]]:
+        """All operators but those that unpack constants, and all tensors."""
+        reader = self._reader
+        with malformed_is_model_error(f"the list of operators of {model_name}"):
+            codes = reader.tables(self._root, "OperatorCodes")
+            kinds = [_kind(code) for code in codes]
+            customs = [reader.text(code, "CustomCode") for code in codes]
+            tables = reader.tables(self._root.Subgraphs(0), "Operators")
+        shared = SharedState(reader, self._root, kinds)
+        operators: list[Operator] = []
+        for index, table in enumerate(tables):
+            with malformed_is_model_error(f"operator {index}"):
+                code: int = table.OpcodeIndex()
+                if code >= len(kinds):
+                    raise ModelError(
+                        f"operator {index} has operator code {code}, but the file has {counted(len(kinds), 'code')}"
+                    )
+                operator = self._read_operator(table, index, kinds[code], customs[code], shared)
+            if not self._unpacks_constant(operator):
+                operators.append(operator)
+        return tuple(operators), self._shapes.tensors
+
+    def _read_operator(self, table: Any, index: int, kind: str, custom: str, shared: SharedState) -> Operator:
+        where = f"operator {index} ({kind})"
+        reader, sources = self._reader, self._sources
+        outputs = _indices(reader, table, "Outputs", len(sources), f"output list of {where}")
+        inputs: list[int | None] = []
+        for tensor in reader.numbers(table, "Inputs"):
+            if not -1 <= tensor < len(sources):
+                raise ModelError(f"{where} reads tensor {tensor}, but the file has {counted(len(sources), 'tensor')}")
+            inputs.append(int(tensor) if tensor >= 0 else None)  # -1: an optional input that is left out
+        used = [sources[tensor] for tensor in (*inputs, *outputs) if tensor is not None]
+        names = [None if tensor is None else sources[tensor].tensor.name for tensor in inputs]
+        mutates = bool(reader.numbers(table, "MutatingVariableInputs").any())
+        resources = shared.of_operator(table, kind, where)
+        opaque = next((source.opaque for source in used if source.opaque), None)
+        if any(source.is_variable for source in used):
+            opaque = f"{kind} keeps state, which has no NPU form"
+        operator = Operator(
+            kind=kind,
+            index=index,
+            inputs=tuple(names),
+            outputs=tuple(sources[tensor].tensor.name for tensor in outputs),
+            opaque=opaque_reason(kind, custom, mutates) or opaque,
+            shares=resources | {source.tensor.name for source in used if self._is_shared(source)},
+            no_kernel=missing_kernel(kind, custom),
+        )
+        stated = custom_shapes(custom, custom_options(reader, table), where) if kind == "CUSTOM" else None
+        operator = self._with_options(operator, table, where, used)
+        self._shapes.settle(operator, stated)
+        return operator
+
+    def _with_options(self, operator: Operator, table: Any, where: str, used: Sequence[_SourceTensor]) -> Operator:
+        """The operator with its options; those for LiteRT, and on tensors of no static shape, need none."""
+        tensors = self._shapes.tensors
+        operands = tuple(None if name is None else tensors[name] for name in operator.inputs)
+        if operator.opaque is not None or not all(tensor is None or tensor.has_static_shape for tensor in operands):
+            return operator
+        results = tuple(tensors[name] for name in operator.outputs)
+        options, unsupported = read_options(self._reader, table, operator.kind, where, operands, results)
+        unsupported = unsupported or next((source.unsupported for source in used if source.unsupported), None)
+        return replace(operator, options=options, unsupported=unsupported)
+
+    def _is_shared(self, source: _SourceTensor) -> bool:
+        """Whether operators that use the tensor must run in one piece (shared_state.py, rule 1)."""
+        if source.is_variable:
+            return True
+        return source.tensor.dtype.hasobject and not source.is_stored and source.tensor.name not in self._inputs
+
+    def _unpacks_constant(self, operator: Operator) -> bool:
+        """Whether the operator is a DENSIFY of a constant, which is dense from the start; its result is one then."""
+        if operator.kind != "DENSIFY" or len(operator.inputs) != 1 or len(operator.outputs) != 1:
+            return False
+        source, result = self._shapes.tensors[operator.inputs[0] or ""], self._shapes.tensors[operator.outputs[0]]
+        if source.data is None or (source.shape, source.dtype) != (result.shape, result.dtype):
+            return False
+        self._shapes.tensors[result.name] = replace(result, data=source.data)
+        return True
 
 
 def _kind(code: Any) -> str:
@@ -235,28 +310,6 @@ def _kind(code: Any) -> str:
     if kind is None:
         raise ModelError(f"operator code {number} is not known to the installed TFLite schema")
     return kind
-
-
-def _read_operator(reader: Reader, table: Any, index: int, kind: str, sources: Sequence[_SourceTensor]) -> Operator:
-    where = f"operator {index} ({kind})"
-    outputs = _indices(reader, table, "Outputs", len(sources), f"output list of {where}")
-    inputs: list[int | None] = []
-    for tensor in reader.numbers(table, "Inputs"):
-        if not -1 <= tensor < len(sources):
-            raise ModelError(f"{where} reads tensor {tensor}, but the file has {counted(len(sources), 'tensor')}")
-        inputs.append(int(tensor) if tensor >= 0 else None)  # -1: an optional input that is left out
-    used = [sources[tensor] for tensor in (*inputs, *outputs) if tensor is not None]
-    operands = tuple(None if tensor is None else sources[tensor].tensor for tensor in inputs)
-    results = tuple(sources[tensor].tensor for tensor in outputs)
-    options, unsupported = read_options(reader, table, kind, where, operands, results)
-    return Operator(
-        kind=kind,
-        index=index,
-        inputs=tuple(None if tensor is None else tensor.name for tensor in operands),
-        outputs=tuple(tensor.name for tensor in results),
-        options=options,
-        unsupported=unsupported or next((source.unsupported for source in used if source.unsupported), None),
-    )
 
 
 def _check_order(graph: Graph, unread: set[str]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 
 from rocketnpu.errors import ModelError
 from rocketnpu.ir import (
+    UNKNOWN_SHAPE,
+    UNKNOWN_SIZE,
     ConvOptions,
     FullyConnectedOptions,
     Operator,
@@ -18,6 +21,7 @@ from rocketnpu.ir import (
     PoolOptions,
     ReduceOptions,
     Tensor,
+    is_static,
 )
 from rocketnpu.unary import FUNCTIONS
 
@@ -48,29 +52,136 @@ def check_shape(name: str, shape: _Shape, dtype: np.dtype[np.generic]) -> None:
         raise ModelError(f"tensor {name} of shape {shape} and type {dtype} is larger than {MAX_TENSOR_BYTES} bytes")
 
 
-def settle_shapes(operators: Sequence[Operator], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors with the shapes that they have when the model runs, in the same order.
+SHAPE_OPERANDS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "BATCH_TO_SPACE_ND": (1, 2),
+        "BROADCAST_TO": (1,),
+        "EXPAND_DIMS": (1,),
+        "FILL": (0,),
+        "MEAN": (1,),
+        "MIRROR_PAD": (1,),
+        "NON_MAX_SUPPRESSION_V4": (2,),
+        "NON_MAX_SUPPRESSION_V5": (2,),
+        "ONE_HOT": (1,),
+        "PAD": (1,),
+        "PADV2": (1,),
+        "RANGE": (0, 1, 2),
+        "REDUCE_ALL": (1,),
+        "REDUCE_ANY": (1,),
+        "REDUCE_MAX": (1,),
+        "REDUCE_MIN": (1,),
+        "REDUCE_PROD": (1,),
+        "RESHAPE": (1,),
+        "RESIZE_BILINEAR": (1,),
+        "RESIZE_NEAREST_NEIGHBOR": (1,),
+        "SCATTER_ND": (2,),
+        "SLICE": (1, 2),
+        "SPACE_TO_BATCH_ND": (1, 2),
+        "SPARSE_TO_DENSE": (1,),
+        "SPLIT_V": (1,),
+        "STRIDED_SLICE": (1, 2, 3),
+        "SUM": (1,),
+        "TILE": (1,),
+        "TOPK_V2": (1,),
+        "TRANSPOSE": (1,),
+        "TRANSPOSE_CONV": (0,),
+    }
+)
+"""Inputs whose values, not shapes, decide the output's shape (tensorflow/lite/kernels, each kernel's Prepare)."""
 
-    LiteRT ignores what a file says of an output's shape and computes it from the operands (Mesa's test model mb01
-    states a wrong one). So do we, for the kinds we know. When another kind follows on a corrected tensor, the second
-    result is the reason why the graph must be left to LiteRT. Raises ModelError for operands that don't fit together.
+DATA_DEPENDENT = frozenset({"SEGMENT_SUM", "UNIQUE", "WHERE"})
+"""How many elements they give depends on what their inputs hold."""
+
+SHAPE_ONLY = frozenset({"RANK", "SHAPE"})
+"""They read only the shape of their input."""
+
+
+NON_MAX_SUPPRESSION = frozenset({"NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"})
+"""As many indices as their third operand says, if that is constant (non_max_suppression.cc, Prepare)."""
+
+
+class ShapeInference:
+    """The tensors of a file with the shapes that they have when the model runs, operator by operator in order.
+
+    1. LiteRT ignores what a file says of an output's shape and computes it from the operands (Mesa's test model mb01
+       states a wrong one). So do we, for the kinds we know.
+    2. A shape that is computed from shapes alone (SHAPE, STRIDED_SLICE, PACK, RESHAPE: how converters write a reshape
+       that keeps the batch) is static, because all the shapes it comes from are.
+    3. A shape that depends on what tensors hold is not known before the run, and neither is one that an operator
+       computes from it. The file's shape signature says which sizes these are. Converters that write signatures leave
+       them out where all sizes are known; where the operands have none, any size may be unknown.
+    4. The same holds for other kinds behind a tensor of which the file states a wrong shape.
     """
-    settled = dict(tensors)
-    corrected: set[str] = set()
-    for operator in operators:
-        where = f"operator {operator.index} ({operator.kind})"
-        shape = _output_shape(operator, settled, where)
-        if shape is None:
-            doubtful = sorted(corrected.intersection(name for name in operator.inputs if name is not None))
-            if doubtful:
-                return settled, f"the file states a wrong shape for {doubtful[0]}, on which {where} depends"
-            continue
-        output = settled[operator.outputs[0]]
-        if shape != output.shape:
-            check_shape(output.name, shape, output.dtype)
-            settled[output.name] = replace(output, shape=shape)
-            corrected.add(output.name)
-    return settled, None
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], inputs: Sequence[str], signatures: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """`tensors` are as the file states them; `signatures` are the shape signatures of those that have one."""
+        self.tensors = dict(tensors)
+        self._signatures = signatures
+        self._varying = set(inputs)
+        self._corrected: set[str] = set()
+
+    def settle(self, operator: Operator, stated: Sequence[tuple[int, ...]] | None = None) -> None:
+        """The shapes of an operator's outputs: `stated`, if given. Raises ModelError for operands that don't fit
+        together.
+        """
+        shapes = self._shapes(operator) if stated is None else stated
+        for name, shape in zip(operator.outputs, shapes, strict=False):
+            if shape != self.tensors[name].shape:
+                self._set(name, shape)
+
+    def _shapes(self, operator: Operator) -> Sequence[tuple[int, ...]]:
+        inputs = [name for name in operator.inputs if name is not None]
+        reads_unknown = not all(self.tensors[name].has_static_shape for name in inputs)
+        is_by_data = operator.kind in DATA_DEPENDENT or self._reads_varying_shape(operator)
+        if operator.kind in SHAPE_ONLY and not reads_unknown:
+            return ()
+        if operator.opaque is not None or self._varying.intersection(inputs):
+            self._varying.update(operator.outputs)
+        if operator.opaque is not None:
+            return ()
+        rankless = any(self.tensors[name].shape == UNKNOWN_SHAPE for name in inputs)
+        is_by_data = is_by_data or (rankless and operator.kind in SHAPE_ONLY)
+        if is_by_data or (reads_unknown and operator.kind not in SHAPE_KEEPING | SHAPE_ONLY):
+            is_marked = any(UNKNOWN_SIZE in self._signatures.get(name, ()) for name in inputs)
+            return [self._unknown(name, is_marked) for name in operator.outputs]
+        if operator.kind in NON_MAX_SUPPRESSION:
+            return self._suppressed(operator)
+        shape = _output_shape(operator, self.tensors, f"operator {operator.index} ({operator.kind})")
+        if shape is not None:
+            return (shape,)
+        is_doubtful = not self._corrected.isdisjoint(inputs)
+        return [self._unknown(name) for name in operator.outputs] if is_doubtful else ()
+
+    def _reads_varying_shape(self, operator: Operator) -> bool:
+        positions = SHAPE_OPERANDS.get(operator.kind, ())
+        return any(operator.inputs[index] in self._varying for index in positions if index < len(operator.inputs))
+
+    def _unknown(self, name: str, is_marked: bool = False) -> tuple[int, ...]:
+        """Rule 3 for one output; `is_marked`: the file marks unknown sizes."""
+        shape = self.tensors[name].shape
+        signature = self._signatures.get(name, ())
+        if len(signature) == len(shape) and UNKNOWN_SIZE in signature:
+            return signature
+        if is_marked and shape:
+            return shape
+        return (UNKNOWN_SIZE,) * len(shape) or UNKNOWN_SHAPE
+
+    def _suppressed(self, operator: Operator) -> Sequence[tuple[int, ...]]:
+        """Indices, scores in version 5, and how many of them count."""
+        most = self.tensors[operator.inputs[2] or ""].data if len(operator.inputs) > 2 else None
+        if most is None or most.size != 1 or int(most.reshape(-1)[0]) < 0:
+            return [self._unknown(name) for name in operator.outputs]
+        vectors = [(int(most.reshape(-1)[0]),)] * (len(operator.outputs) - 1)
+        return [*vectors, ()]
+
+    def _set(self, name: str, shape: tuple[int, ...]) -> None:
+        tensor = self.tensors[name]
+        if is_static(shape):
+            check_shape(name, shape, tensor.dtype)
+            self._corrected.add(name)
+        self.tensors[name] = replace(tensor, shape=shape)
 
 
 def _output_shape(operator: Operator, tensors: Mapping[str, Tensor], where: str) -> _Shape | None:

@@ -17,11 +17,16 @@ RULES: tuple[Rule, ...] = (*_general.RULES, *_convolution.RULES, *_post.RULES, *
 
 def check(task: RegisterTask) -> list[Violation]:
     """The rules that the task breaks, in the order of `RULES`; empty for a legal task."""
-    return [Violation(rule.name, text, rule.effect) for rule in RULES if rule.applies(task) for text in rule.find(task)]
+    return [
+        Violation(rule.name, text, rule.effect, rule.disputed)
+        for rule in RULES
+        if rule.applies(task)
+        for text in rule.find(task)
+    ]
 
 
 def report() -> str:
     """All rules as a Markdown table: name, effect, statement."""
-    lines = ["| rule | effect | statement |", "|---|---|---|"]
-    lines += [f"| {rule.name} | {rule.effect} | {rule.statement} |" for rule in RULES]
+    lines = ["| rule | effect | statement | disputed |", "|---|---|---|---|"]
+    lines += [f"| {rule.name} | {rule.effect} | {rule.statement} | {rule.disputed} |" for rule in RULES]
     return "\n".join(lines) + "\n"

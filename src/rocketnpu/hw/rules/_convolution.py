@@ -207,9 +207,9 @@ def data_fits_its_banks(task: RegisterTask) -> Iterator[str]:
         yield f"the tile needs {need} data banks, DATA_BANK is {have}"
 
 
-def data_entries_follow_the_row(task: RegisterTask) -> Iterator[str]:
-    """DATA_ENTRIES is the CBUF formula of width and channels; dense input: align(W, 16) * H. hardware/convolution.md,
-    CBUF arithmetic [vendor, 609 of 609 tasks and 993 of 993 plans].
+def data_entries_hold_the_row(task: RegisterTask) -> Iterator[str]:
+    """DATA_ENTRIES is at least the CBUF formula of width and channels; dense input: align(W, 16) * H. Less cuts the
+    row short. hardware/convolution.md, DATA_ENTRIES [vendor, 609 of 609 tasks; silicon, 12 of 12 with less fail].
     """
     entries = task.get(CNA.CBUF_CON1, "DATA_ENTRIES")
     width = task.get(CNA.DATA_SIZE0, "DATAIN_WIDTH")
@@ -220,8 +220,8 @@ def data_entries_follow_the_row(task: RegisterTask) -> Iterator[str]:
         expected = cbuf.data_entries_per_row(width, task.get(CNA.DATA_SIZE1, "DATAIN_CHANNEL"), element_bytes)
     else:
         return
-    if entries != expected:
-        yield f"DATA_ENTRIES is {entries}, the row takes {expected}"
+    if entries < expected:
+        yield f"{CNA.CBUF_CON1}.DATA_ENTRIES is {entries}, the row takes {expected}"
 
 
 def streamed_weights_have_their_minimum(task: RegisterTask) -> Iterator[str]:
@@ -329,13 +329,23 @@ RULES = (
     ),
     Rule(dma_reads_the_tile, "illegal", _TILE),
     Rule(weight_bytes_are_those_of_the_kernels, "illegal", (CNA.CONV_CON1, *_WEIGHTS)),
-    Rule(kernel_count_is_even, "corrupt", (CNA.CONV_CON1, CNA.WEIGHT_SIZE2)),
+    Rule(
+        kernel_count_is_even,
+        "corrupt",
+        (CNA.CONV_CON1, CNA.WEIGHT_SIZE2),
+        "public matrix products with one kernel run on boards",
+    ),
     Rule(fc_data_bank_is_zero, "corrupt", (CNA.CBUF_CON0,)),
     Rule(reuse_is_of_data_or_weights, "corrupt", (CNA.CBUF_CON0,)),
     Rule(banks_are_at_most_twelve, "illegal", (CNA.CBUF_CON0,)),
     Rule(data_fits_its_banks, "corrupt", _DATA),
-    Rule(data_entries_follow_the_row, "illegal", (*_DATA, CNA.DATA_SIZE1)),
-    Rule(streamed_weights_have_their_minimum, "corrupt", (CNA.CBUF_CON0, CNA.DATA_SIZE1, CNA.WEIGHT_SIZE0)),
+    Rule(data_entries_hold_the_row, "corrupt", (*_DATA, CNA.DATA_SIZE1)),
+    Rule(
+        streamed_weights_have_their_minimum,
+        "corrupt",
+        (CNA.CBUF_CON0, CNA.DATA_SIZE1, CNA.WEIGHT_SIZE0),
+        "public matrix products with 544 and 384 channels run on boards with 2 banks",
+    ),
     Rule(narrow_input_has_a_slack_bank, "corrupt", _DATA),
     Rule(channels_are_whole_atoms, "illegal", (CNA.CONV_CON1, CNA.DATA_SIZE1)),
     Rule(dense_input_has_one_to_four_channels, "illegal", (CNA.CONV_CON1,)),

@@ -64,11 +64,13 @@ class Rule:
 
     `find` gives a text for each violation; its docstring states the rule, its source and the level of evidence.
     A rule is asked only about tasks that start the block, and know the value, of every register of `needs`.
+    `disputed` says what speaks against the rule, for rules that programs break which their authors run on boards.
     """
 
     find: Callable[[RegisterTask], Iterator[str]]
     effect: Effect
     needs: tuple[Register, ...] = ()
+    disputed: str = ""
 
     @property
     def name(self) -> str:
@@ -88,11 +90,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule that a task breaks: which one, how, and what the hardware does then."""
+    """A rule that a task breaks: which one, how, what the hardware does then, and what speaks against the rule."""
 
     rule: str
     text: str
     effect: Effect
+    disputed: str = ""
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.text} ({self.effect})"
+        doubt = f"; disputed: {self.disputed}" if self.disputed else ""
+        return f"{self.rule}: {self.text} ({self.effect}{doubt})"

@@ -124,7 +124,12 @@ def average_reciprocals_fit_the_kernel(task: RegisterTask) -> Iterator[str]:
 
 
 RULES = (
-    Rule(pool_windows_consume_the_width, "corrupt", _WINDOW),
+    Rule(
+        pool_windows_consume_the_width,
+        "corrupt",
+        _WINDOW,
+        "public pools of 10x12 (3x3, stride 2) and 5x5 (2x2, stride 2) run on boards",
+    ),
     Rule(pool_windows_stay_in_the_height, "corrupt", _WINDOW),
     Rule(pool_rows_fit_the_line_buffer, "corrupt", _WINDOW),
     Rule(pool_kernel_16_has_no_padding, "corrupt", _WINDOW),

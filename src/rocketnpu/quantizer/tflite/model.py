@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.cpu.litert.extract import AlignedBuffer
+from rocketnpu.cpu.litert.piece_model import AlignedBuffer
 from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER, enum_names, schema
 
 SIGNATURE = "serving_default"
