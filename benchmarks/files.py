@@ -22,6 +22,7 @@ import rocketnpu as rn
 from benchmarks.models import shared_folder
 from benchmarks.placement import BORDER
 from rocketnpu.frontends import load_model
+from rocketnpu.frontends.opening import make_opening
 from rocketnpu.ir import Graph
 from rocketnpu.verify import random_inputs, verify
 
@@ -63,7 +64,7 @@ def _show(path: Path, free: int) -> bool:
     """Print what became of a file; whether it is right."""
     options = _shapes(path, free)
     program, how = rn.compile(path, **options), "compiled"
-    if _is_float(load_model(path, **options)):
+    if _is_float(load_model(path, opening=make_opening(**options))):
         quantized = rn.quantize(path, random_inputs(program, INPUTS), **options)
         program, report, how = rn.compile(quantized.model), verify(quantized.model), "quantized"
     else:
@@ -95,11 +96,14 @@ def _shapes(path: Path, free: int) -> dict[str, Any]:
     shapes: dict[str, tuple[int, ...]] = {}
     graph = onnx.load(path, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
+    batches = {dims[0].dim_param for dims in (value.type.tensor_type.shape.dim for value in graph.input) if dims}
+    batches.discard("")
     for value in graph.input:
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if value.name not in constants and min(sizes, default=1) < 1:
             shapes[value.name] = tuple(
-                size if size > 0 else (1 if axis == 0 else free) for axis, size in enumerate(sizes)
+                size if size > 0 else (1 if axis == 0 or dim.dim_param in batches else free)
+                for axis, (size, dim) in enumerate(zip(sizes, value.type.tensor_type.shape.dim, strict=True))
             )
     return {"input_shapes": shapes} if shapes else {}
 

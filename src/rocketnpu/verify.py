@@ -22,9 +22,12 @@ from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.frontends.files import open_model
 from rocketnpu.frontends.opening import make_opening
-from rocketnpu.program.model import ANY, Program, Target
+from rocketnpu.program.model import ANY, Program, Target, TensorEntry
 from rocketnpu.runtime.load import compile_file
 from rocketnpu.runtime.session import Session
+
+INDEX_BYTES = 4
+"""Integers from this size on that have no scale are indices, lengths or masks."""
 
 
 @dataclass
@@ -97,13 +100,14 @@ class VerifyReport:
 
 
 def random_inputs(program: Program, count: int, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
-    """`count` sets of inputs, uniform over each integer input's full range, or over [0, 1) for float inputs."""
+    """`count` sets of inputs, uniform over each input's values.
+
+    Float inputs are in [0, 1). Integers take their full range. Numbers of 32 and 64 bits without a scale are 0 or 1:
+    they are indices, lengths or masks, and nearly every model takes these two.
+    """
     generator = np.random.default_rng(seed)
     entries = {entry.name: entry for entry in program.tensors}
-    return [
-        {name: _random(generator, entries[name].shape, entries[name].dtype) for name in program.inputs}
-        for _ in range(count)
-    ]
+    return [{name: _random(generator, entries[name]) for name in program.inputs} for _ in range(count)]
 
 
 def verify(
@@ -189,9 +193,10 @@ def _checked(program: Program, values: object) -> Mapping[str, ArrayLike]:
     return found
 
 
-def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    kind = np.dtype(dtype)
+def _random(generator: np.random.Generator, entry: TensorEntry) -> NDArray[Any]:
+    kind = np.dtype(entry.dtype)
     if kind.kind in "iu":
-        limits = np.iinfo(dtype)
-        return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
-    return generator.random(shape).astype(kind)
+        limits = np.iinfo(kind)
+        low, high = (0, 1) if kind.itemsize >= INDEX_BYTES and not entry.scales else (limits.min, limits.max)
+        return generator.integers(low, high, entry.shape, dtype=kind, endpoint=True)
+    return generator.random(entry.shape).astype(kind)

@@ -171,3 +171,11 @@ def test_a_pad_with_another_value_is_made() -> None:
 def test_padding_beyond_the_field_takes_steps(pads: Sequence[tuple[int, int]]) -> None:
     model = ModelBuilder(seed=14)
     assert run_on_npu(model, model.pad(image(model), pads)).unequal == 0
+
+
+def test_channels_that_would_take_many_weights_to_move_are_moved_by_the_cpu() -> None:
+    """8000 samples that get 50 more in front: each pair of channels would be a weight."""
+    model = ModelBuilder(seed=31)
+    x = model.input((1, 8000))
+    reason = reason_on_cpu(model, model.pad(x, [(0, 0), (50, 50)]))
+    assert reason == "channels that change their place take at most 16 MiB of weights"

@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape, Window
+from rocketnpu.compiler.npu_ops.error import ConstraintError
+
+MOST_WEIGHTS_BYTES = 1 << 24
+"""Weights of a selection: one for each pair of channels. With more the NPU reads longer than a CPU copies, and so large
+an array of zeros and ones has no place in a program."""
 
 LOWEST = -128
 """Below every int8 value: what padding holds where the largest value wins."""
@@ -48,10 +53,17 @@ def selection(
     origin: tuple[int, int] = (0, 0),
     strides: tuple[int, int] = (1, 1),
 ) -> Convolution:
-    """As `identity`, but output channel c is input channel channels[c], or `zero_point` where that is negative."""
+    """As `identity`, but output channel c is input channel channels[c], or `zero_point` where that is negative.
+
+    ConstraintError if that takes more than MOST_WEIGHTS_BYTES of weights.
+    """
     chosen = np.flatnonzero(channels >= 0)
     first, last = int(channels[chosen].min()), int(channels[chosen].max())
     first -= first % ATOM_CHANNELS
+    if channels.size * (last + 1 - first) > MOST_WEIGHTS_BYTES:
+        raise ConstraintError(
+            f"channels that change their place take at most {MOST_WEIGHTS_BYTES >> 20} MiB of weights"
+        )
     weights = np.zeros((channels.size, 1, 1, last + 1 - first), np.int8)
     weights[chosen, 0, 0, channels[chosen] - first] = 1
     return _mover(source, target, data, out, weights, zero_point, origin, strides, first, -128, 127, depthwise=False)

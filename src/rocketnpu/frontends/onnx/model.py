@@ -5,8 +5,9 @@
    foreign operators.
 3. It ends where the caller says (cut.py), and has the sizes that he says (sizes.py): a batch of no fixed size becomes
    1, other free sizes are refused.
-4. Quantized models are brought to opset 13, the first one that can say "per channel", and all models to the newest one
-   that ONNX Runtime runs.
+4. Old files are read as newer ones: constants need not be inputs, and opset 7 is the first that ONNX Runtime runs.
+   Quantized models are brought to opset 13, the first one that can say "per channel". The newest opset is the newest
+   one that ONNX Runtime runs.
 5. Arithmetic on constants and shapes is done once, here.
 6. What only moves quantized elements is quantized itself (quantize_moves.py).
 """
@@ -20,10 +21,17 @@ from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.cut import end_at, type_outputs
 from rocketnpu.frontends.onnx.external import read_external
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
+from rocketnpu.frontends.onnx.old_broadcasts import FIRST_OPSET, align_operands
 from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
 from rocketnpu.frontends.onnx.quantize_moves import keep_grids
 from rocketnpu.frontends.onnx.sizes import fix_sizes
 from rocketnpu.frontends.opening import Opening
+
+INITIALIZER_IR_VERSION = 4
+"""Constants need not be inputs from here on."""
+
+RUNNABLE_OPSET = 7
+"""ONNX Runtime has no kernels for operators of older opsets (its page "Compatibility")."""
 
 MIN_OPSET = 13
 """DequantizeLinear has an axis, and Squeeze and its kin have operands instead of attributes, from here on."""
@@ -90,6 +98,7 @@ def read_model(file: ModelFile, opening: Opening) -> Source:
     model = onnx.ModelProto()
     with refusal_is_model_error(f"{name} is not an ONNX model"):
         model.ParseFromString(file.data)
+    model.ir_version = max(model.ir_version, INITIALIZER_IR_VERSION)
     with refusal_is_model_error(f"{name} is malformed"):
         read_external(model, file)
         if opening.outputs:
@@ -100,9 +109,11 @@ def read_model(file: ModelFile, opening: Opening) -> Source:
         opaque = _opaque(model)
         notes = fix_sizes(model.graph, name, opening)
         type_outputs(model, name)
-    model = _converted(model, name, at_most=MAX_OPSET)
+    if 0 < opset(model) < FIRST_OPSET:
+        align_operands(model, name)
+    model = _converted(model, name)
     if opaque is None and any(node.op_type in QUANTIZING for node in model.graph.node):
-        model = _converted(model, name, at_least=MIN_OPSET)
+        model = _converted(model, name, MIN_OPSET)
         rewrite_qlinear(model)
     if opaque is None and _needs_tidying(model):
         model = _tidied(model, name)
@@ -129,8 +140,8 @@ def _check(model: Any) -> None:
 
 
 def opset(model: Any) -> int:
-    """The version of ONNX's own operators that the model is written in."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    """The version of ONNX's own operators that the model is written in; 0 for a model that has none of them."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def _drop_constant_inputs(model: Any) -> None:
@@ -140,7 +151,6 @@ def _drop_constant_inputs(model: Any) -> None:
     if len(kept) != len(model.graph.input):
         del model.graph.input[:]
         model.graph.input.extend(kept)
-        model.ir_version = max(model.ir_version, 4)  # before, constants had to be inputs
 
 
 def _opaque(model: Any) -> str | None:
@@ -161,12 +171,13 @@ def _opaque(model: Any) -> str | None:
     return None
 
 
-def _converted(model: Any, name: str, at_least: int = 1, at_most: int = MAX_OPSET) -> Any:
-    """The model in an opset of this range (rule 4)."""
-    wanted = min(max(opset(model), at_least), at_most)
-    if opset(model) == wanted:
+def _converted(model: Any, name: str, at_least: int = RUNNABLE_OPSET) -> Any:
+    """The model in an opset of `at_least` to MAX_OPSET (rule 4)."""
+    found = opset(model)
+    wanted = min(max(found, at_least), MAX_OPSET)
+    if found in (0, wanted):
         return model
-    with refusal_is_model_error(f"{name} has opset {opset(model)} and can't be brought to {wanted}"):
+    with refusal_is_model_error(f"{name} has opset {found} and can't be brought to {wanted}"):
         return library("onnx.version_converter").convert_version(model, wanted)
 
 

@@ -4,7 +4,8 @@
 2. Opset 13 at least, the first that can say "per channel".
 3. float16 tensors become float32, inputs and outputs too: the quantizer wants float32.
 4. ONNX Runtime's basic optimizations: batch normalization and constant factors go into the convolutions before them.
-5. Nodes have names that differ, by which the quantizer is told what to leave alone.
+5. Operators that the quantizer or the NPU knows by another name get that name (rewrite.py).
+6. Nodes have names that differ, by which the quantizer is told what to leave alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.model import MIN_OPSET, QUANTIZING, opset, read_model
 from rocketnpu.frontends.onnx.session import FATAL_ONLY
 from rocketnpu.frontends.opening import AS_IT_IS
+from rocketnpu.quantizer.onnx.rewrite import add_pairwise, convolve_normalizations, own_biases
 from rocketnpu.sandbox import Guarded
 
 
@@ -42,7 +44,10 @@ def repair(data: bytes, name: str) -> bytes:
         if opset(model) < MIN_OPSET:
             model = library("onnx.version_converter").convert_version(model, MIN_OPSET)
         _widen_halves(model)
+        add_pairwise(model)
         model = _optimized(model)
+        convolve_normalizations(model)
+        own_biases(model)
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{index}"
     return model.SerializeToString()

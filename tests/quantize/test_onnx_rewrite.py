@@ -1,0 +1,82 @@
+"""ONNX operators that are rewritten before they are quantized: they mean the same, and run on the NPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+import rocketnpu as rn
+from rocketnpu.cpu import onnxruntime as ort
+from rocketnpu.frontends import load_model
+from rocketnpu.quantizer.onnx.repair import repair
+from rocketnpu.verify import verify
+from support.onnx_models import OnnxBuilder, normal
+
+SHAPE = (1, 8, 12, 10)
+BORDER = {"QuantizeLinear", "DequantizeLinear"}
+
+
+def check(model: bytes, shape: tuple[int, ...], *, unmet: set[str] = frozenset()) -> None:
+    """Repaired, it computes the same; quantized, it is right on the NPU, and only `unmet` are on the CPU."""
+    original, repaired = ort.Piece(load_model(model).model), ort.Piece(repair(model, "it"))
+    values = normal(shape, 1.0, 7)
+    for found, expected in zip(repaired.run([values]), original.run([values]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)  # constants of normalizations are float32 again
+    quantized = rn.quantize(model, normal((4, *shape), 1.0, 3))
+    steps = rn.compile(quantized.model).steps
+    assert {operator.kind for step in steps if step.place == "cpu" for operator in step.operators} == BORDER | unmet
+    assert verify(quantized.model, [dict.fromkeys(rn.compile(quantized.model).inputs, values)]).worst_npu_layer <= 1
+    assert min(quantized.report.outputs.values()) > 30
+
+
+def normalization(model: OnnxBuilder, data: str, channels: int) -> str:
+    scale, bias, mean, spread = (normal((channels,), 0.5, seed) for seed in range(4))
+    operands = [model.constant(values) for values in (scale, bias, mean, spread**2 + 0.5)]
+    return model.node("BatchNormalization", data, *operands, epsilon=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_sum_is_additions(count: int):
+    model = OnnxBuilder()
+    x = model.input(SHAPE, name="x")
+    weights = [model.constant(normal((8, 8, 1, 1), 0.3, seed)) for seed in range(count)]
+    parts = [model.node("Conv", x, values) for values in weights]
+    check(model.build(model.node("Sum", *parts, name="y"), dtype=np.float32), SHAPE)
+
+
+def test_the_partial_sums_have_names_that_no_tensor_has():
+    model = OnnxBuilder()
+    x = model.input(SHAPE, name="x")
+    other = model.node("Relu", x, name="y_0")
+    model.node("Sum", x, other, model.node("Sigmoid", x), name="y")
+    found = onnx.load_from_string(repair(model.build("y", "y_0", dtype=np.float32), "it"))
+    outputs = [name for node in found.graph.node for name in node.output]
+    assert len(outputs) == len(set(outputs)) == 4
+
+
+def test_a_normalization_behind_a_concatenation_is_a_depthwise_convolution():
+    model = OnnxBuilder()
+    x = model.input(SHAPE, name="x")
+    parts = [model.node("Conv", x, model.constant(normal((8, 8, 1, 1), 0.3, seed))) for seed in range(2)]
+    y = model.node("Relu", normalization(model, model.node("Concat", *parts, axis=1), 16))
+    data = model.build(model.node("Conv", y, model.constant(normal((4, 16, 3, 3), 0.1, 5))), dtype=np.float32)
+    check(data, SHAPE)
+
+
+def test_a_normalization_of_features_is_a_product_and_a_sum():
+    model = OnnxBuilder()
+    x = model.input((1, 24), name="x")
+    hidden = model.node("Sigmoid", model.node("MatMul", x, model.constant(normal((24, 16), 0.3, 0))))
+    y = normalization(model, hidden, 16)
+    check(model.build(model.node("MatMul", y, model.constant(normal((16, 4), 0.3, 1))), dtype=np.float32), (1, 24))
+
+
+def test_a_shared_bias_is_not_confused_with_a_tensor_of_a_like_name():
+    """ONNX Runtime's quantizer would call its copy of the bias `b` for the second layer `b2`."""
+    model = OnnxBuilder()
+    x = model.input(SHAPE, name="x")
+    bias = model.constant(normal((8,), 0.3, 9), name="b")
+    first = model.node("Conv", x, model.constant(normal((8, 8, 1, 1), 0.3, 0)), bias, name="b2")
+    second = model.node("Conv", first, model.constant(normal((8, 8, 1, 1), 0.3, 1)), bias)
+    check(model.build(model.node("Add", first, second), dtype=np.float32), SHAPE)
