@@ -90,6 +90,8 @@ class VerifyReport:
     outputs: Mapping[str, Difference]
     same_top: Mapping[str, int]
     """For each output: for how many inputs the largest element of the flattened output is the same."""
+    program: Program = field(repr=False)
+    """What was compared."""
     note: str = ""
     """What is special about the reference; empty when it is the usual one."""
 
@@ -173,7 +175,12 @@ def _compare(program: Program, references: Iterable[Mapping[str, NDArray[Any]]],
                 outputs[name].add(found[name], expected[name])
                 same_top[name] += int(_top(found[name]) == _top(expected[name]))
     return VerifyReport(
-        program.name, count, tuple(layer for name, layer in layers.items() if name in compared), outputs, same_top
+        program.name,
+        count,
+        tuple(layer for name, layer in layers.items() if name in compared),
+        outputs,
+        same_top,
+        program,
     )
 
 

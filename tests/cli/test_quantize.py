@@ -38,7 +38,12 @@ def test_one_command_makes_a_program_that_runs(model, pictures, tmp_path, capsys
     program = tmp_path / "out.rnpu"
     assert main(["quantize", str(model), "--calibration", str(pictures), "-o", str(program)]) == 0
     printed = capsys.readouterr().out
-    for line in ("calibrated on 3 inputs", "output y: ", "1 of 3 operators on the NPU (1 core)", f"{program}: "):
+    for line in (
+        "calibrated on 3 inputs",
+        "output y: ",
+        "1 of 3 operators, 100 % of the MACs on the NPU (1 core)",
+        f"{program}: ",
+    ):
         assert line in printed
     with rn.Session(program, device="emulator") as session:
         assert session.run(np.zeros((1, 8, 8, 3), np.float32))["y"].dtype == np.float32

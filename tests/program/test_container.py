@@ -38,10 +38,10 @@ PROGRAM = rn.compile(DATA)
 FILE = encode_program(PROGRAM)
 
 
-def pack(body: Any) -> bytes:
-    """A file with this body and the checksum that belongs to it."""
+def pack(body: Any, version: int = 1) -> bytes:
+    """A file of version 1 or 2 with this body and the checksum that belongs to it."""
     content = body if isinstance(body, bytes) else msgspec.msgpack.encode(body)
-    return HEADER.pack(b"RNPU", 1, len(content), hashlib.sha256(content).digest()) + content
+    return HEADER.pack(b"RNPU", version, len(content), hashlib.sha256(content).digest()) + content
 
 
 def test_a_program_survives_the_file() -> None:
@@ -94,7 +94,7 @@ def test_every_bit_of_the_header_counts() -> None:
 def test_a_foreign_version_is_named() -> None:
     spoilt = bytearray(FILE)
     spoilt[4:8] = struct.pack("<I", 77)
-    with pytest.raises(rn.ModelError, match="version 77; this release reads versions 1 to 2"):
+    with pytest.raises(rn.ModelError, match="version 77; this release reads versions 1 to 3"):
         decode_program(bytes(spoilt), "old.rnpu")
 
 
@@ -220,12 +220,51 @@ def test_a_program_keeps_its_target() -> None:
 
 
 def test_a_file_of_version_1_runs_through_either_driver() -> None:
-    """Version 1 is today's file without a target."""
-    body = msgspec.msgpack.decode(FILE[HEADER.size :])
+    """Version 1 is that of version 2 without a target."""
+    body = version_2()
     del body["target"]
     found = decode_program(pack(body))
-    assert found == PROGRAM
+    assert found == uncounted()
     assert found.target == "any"
+
+
+def test_a_file_of_version_2_does_not_say_how_many_macs_it_has() -> None:
+    found = decode_program(pack(version_2(), version=2))
+    assert found == uncounted()
+    placement = found.placement
+    assert (placement.npu_macs, placement.macs) == (None, None)
+    assert placement.npu_percent == 100 * placement.npu_operators / placement.operators
+
+
+def version_2() -> dict[str, Any]:
+    """Today's body without notes and MACs."""
+    body = msgspec.msgpack.decode(FILE[HEADER.size :])
+    del body["notes"]
+    for item in body["steps"]:
+        for operator in item["step"]["operators"]:
+            del operator["macs"]
+    return body
+
+
+def uncounted() -> rn.Program:
+    steps = tuple(
+        replace(step, operators=tuple(replace(operator, macs=None) for operator in step.operators))
+        for step in PROGRAM.steps
+    )
+    return replace(PROGRAM, steps=steps)
+
+
+def test_notes_and_macs_survive_the_file() -> None:
+    program = replace(PROGRAM, notes=("the batch is 1",))
+    assert decode_program(encode_program(program)).notes == ("the batch is 1",)
+    assert PROGRAM.placement.macs == decode_program(FILE).placement.macs != 0
+
+
+def test_macs_below_zero_are_refused() -> None:
+    step = PROGRAM.steps[0]
+    wrong = replace(step, operators=(replace(step.operators[0], macs=-1), *step.operators[1:]))
+    with pytest.raises(rn.ModelError, match="has -1 MACs"):
+        decode_program(encode_program(replace(PROGRAM, steps=(wrong, *PROGRAM.steps[1:]))))
 
 
 def test_an_unknown_target_is_refused() -> None:

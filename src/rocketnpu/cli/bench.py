@@ -15,7 +15,9 @@ from rich.progress import Progress
 
 from rocketnpu.cli.arguments import add_json, add_model, positive
 from rocketnpu.cli.compiler import add_compile_options, add_cores, load_for_device
+from rocketnpu.cli.steps import placement, warn_of_idle_npu
 from rocketnpu.cli.terminal import print_json, print_line, print_table, progress
+from rocketnpu.inspect import document
 from rocketnpu.runtime.devices import open_device
 from rocketnpu.runtime.session import MOST_FRAMES, Frame, Inputs, Session
 from rocketnpu.runtime.timed import TimedDevice
@@ -50,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
     finally:
         device.close()
     milliseconds = {name: _summary(latencies[:, index]) for index, name in enumerate(PARTS)}
+    warn_of_idle_npu(program, "; these are times of the CPU")
     if arguments.json:
         print_json(
             {
@@ -58,12 +61,14 @@ def execute(arguments: argparse.Namespace) -> int:
                 "frames": arguments.frames,
                 "milliseconds": milliseconds,
                 "frames_per_second": frames_per_second,
+                "placement": document.placement(program),
             }
         )
         return 0
     rows = [(name, *(f"{value:.3f}" for value in values.values())) for name, values in milliseconds.items()]
     print_table(("ms a frame", "median>", "min>", "max>"), rows, title=f"{arguments.frames} frames on {device.name}")
     print_line(f"{frames_per_second:.1f} frames/s with as many under way as the device takes")
+    print_line(placement(program, device.name))
     return 0
 
 

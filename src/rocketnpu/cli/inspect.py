@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, seed
-from rocketnpu.cli.steps import kinds
+from rocketnpu.cli.steps import kinds, print_notes, share
 from rocketnpu.cli.terminal import LONGEST_NAME, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
 from rocketnpu.hw import regcmd
@@ -139,6 +139,8 @@ def _print_overview(program: ProgramView) -> None:
         for step in program.program.steps
     ]
     print_table(("place", "step", "operators", "tasks by cores"), rows)
+    print_line(share(program.program))
+    print_notes(program.program)
     rows = [
         (
             task.index,

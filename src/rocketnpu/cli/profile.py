@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rocketnpu.cli.arguments import add_json, add_model, check_output
 from rocketnpu.cli.compiler import add_compile_options, load_with, model_options
-from rocketnpu.cli.steps import float_hint
+from rocketnpu.cli.steps import print_notes, share, warn_of_idle_npu
 from rocketnpu.cli.terminal import LONGEST_NAME, Section, html_page, print_json, print_line, print_table
 from rocketnpu.hw.limits import CORES
+from rocketnpu.inspect import document
 from rocketnpu.inspect.names import shorten
 from rocketnpu.profile import Profile, profile, to_json, to_trace
 from rocketnpu.program.model import ROCKET, Program
@@ -47,13 +48,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         check_output(arguments.html, arguments.model, ".html")
         arguments.html.write_text(html_page(_sections(found)), encoding="utf-8")
+    warn_of_idle_npu(program)
     if arguments.json:
-        print_json(dict(to_json(found)))
-    elif not found.totals:
-        print_line(f"{found.name}: nothing runs on the NPU{float_hint(program)}")
-    else:
-        for title, columns, rows in _sections(found):
-            print_table(columns, rows, title=title)
+        print_json({**to_json(found), "placement": document.placement(program)})
+        return 0
+    for title, columns, rows in _sections(found) if found.totals else ():
+        print_table(columns, rows, title=title)
+    print_line(share(program))
+    print_notes(program)
     return 0
 
 

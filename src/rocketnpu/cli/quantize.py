@@ -13,7 +13,7 @@ from typing import Any
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_json, add_model, channel_divisors, channel_values, positive
 from rocketnpu.cli.compiler import add_compile_options, compile_options, opening_options
-from rocketnpu.cli.steps import placement
+from rocketnpu.cli.steps import add_require_npu, exit_code, placement, print_notes, warn_of_idle_npu
 from rocketnpu.cli.steps import to_json as steps_to_json
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, metavar="N", help="use N of the calibration's inputs (default: all)")
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
     add_compile_options(parser, "any, which runs through either")
+    add_require_npu(parser)
     group = parser.add_argument_group("pictures")
     group.add_argument(
         "--fit", choices=[fit.value for fit in Fit], help="how they get the input's size (default: stretch)"
@@ -75,11 +76,12 @@ def execute(arguments: argparse.Namespace) -> int:
         program.save(output)
     else:
         quantized.save(output)
+    warn_of_idle_npu(program)
     if arguments.json:
         print_json(_to_json(arguments.model.name, output, quantized, program))
     else:
         _print(arguments.model.name, output, quantized.report, program, arguments.cores)
-    return 0
+    return exit_code(arguments, program)
 
 
 def _check_output(output: Path, model: Path) -> None:
@@ -110,6 +112,7 @@ def _print(model: str, output: Path, report: Report, program: rn.Program, cores:
     for name, decibels in report.outputs.items():
         print_line(f"output {name}: {decibels:.1f} dB")
     print_line(placement(program, counted(cores, "core")))
+    print_notes(program)
     print_line(f"{output}: {output.stat().st_size} bytes")
 
 
@@ -131,5 +134,5 @@ def _to_json(model: str, output: Path, quantized: QuantizedModel, program: rn.Pr
             }
             for layer in report.layers
         ],
-        "steps": steps_to_json(program.steps),
+        **steps_to_json(program),
     }

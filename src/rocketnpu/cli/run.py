@@ -75,6 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
         program, device = session.program, session.device.name
     if arguments.output is not None:
         write_npz(arguments.output, outputs)
+    steps.warn_of_idle_npu(program)
     if arguments.json:
         print_json(
             {
@@ -82,11 +83,12 @@ def execute(arguments: argparse.Namespace) -> int:
                 "device": device,
                 "seconds": seconds,
                 "outputs": to_json(results),
-                "steps": steps.to_json(program.steps),
+                **steps.to_json(program),
             }
         )
     else:
         print_results(results)
         print_line(steps.placement(program, device))
+        steps.print_notes(program)
         print_line(f"{seconds:.2f} s")
     return 0

@@ -17,8 +17,10 @@ import rocketnpu as rn
 from rocketnpu.cli.arguments import add_image, add_json, add_model, check_image, positive, seed, steps
 from rocketnpu.cli.compiler import add_compile_options, model_options, opening_options, refuse_options
 from rocketnpu.cli.inputs import Arrays, read_npz, read_picture
+from rocketnpu.cli.steps import print_notes, share, warn_of_idle_npu
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
+from rocketnpu.inspect import document
 from rocketnpu.inspect.names import shorten
 from rocketnpu.ir import shape_text
 from rocketnpu.verify import Difference, VerifyReport, random_inputs, verify, verify_record
@@ -54,6 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
         else:
             report = verify(arguments.model, _input_sets(arguments), **options)
     passed = report.worst_npu_layer <= arguments.tolerance
+    warn_of_idle_npu(report.program, "; no layer was compared there")
     if arguments.json:
         print_json(_to_json(report, passed))
     else:
@@ -114,6 +117,11 @@ def _print_report(report: VerifyReport, passed: bool, tolerance: float) -> None:
             f"output {name}: differs by at most {largest}, {mean} on average, {equal} equal;"
             f" same largest element in {report.same_top[name]} of {report.inputs}"
         )
+    print_line(share(report.program))
+    print_notes(report.program)
+    if not any(layer.place == "npu" for layer in report.layers):
+        print_line("nothing was compared on the NPU")
+        return
     verdict = "within" if passed else "OUTSIDE"
     print_line(
         f"layers on the NPU differ by at most {report.worst_npu_layer:g}: {verdict} the tolerance of {tolerance:g}"
@@ -131,6 +139,7 @@ def _to_json(report: VerifyReport, passed: bool) -> dict[str, Any]:
         "inputs": report.inputs,
         "passed": passed,
         "note": report.note,
+        "placement": document.placement(report.program),
         "layers": [
             {
                 "tensor": layer.tensor,

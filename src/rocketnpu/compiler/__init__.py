@@ -24,6 +24,8 @@ from rocketnpu.program.model import Program
 
 __all__ = ["Options", "compile_graph"]
 
+FLOAT_MODEL = "a float model has to be quantized for the NPU: see `rocketnpu quantize`"
+
 
 def compile_graph(graph: Graph, name: str = "model", options: Options | None = None) -> Program:
     """The program of a graph. Raises CompileError for a name in `options.keep` that the graph does not have."""
@@ -40,4 +42,18 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     arena = allocate(lifetimes(graph, steps, together), options.optimize)
     inside = {tensor: dissolved.get(absorber, absorber) for tensor, absorber in graph.dissolved.items()}
     program = emit(name, graph, steps, arena, {**inside, **dissolved}, splitter, groups)
-    return replace(program, target=options.target)
+    return replace(program, target=options.target, notes=_notes(graph, program))
+
+
+def _notes(graph: Graph, program: Program) -> tuple[str, ...]:
+    """What was noted when the model was opened, and advice for a float model that stays on the CPU."""
+    on_npu = any(step.place == "npu" for step in program.steps)
+    return graph.notes if on_npu or not _is_float(graph) else (*graph.notes, FLOAT_MODEL)
+
+
+def _is_float(graph: Graph) -> bool:
+    """Whether a model has float inputs, and nothing quantizes what it computes."""
+    if not graph.inputs or any(graph.tensors[name].dtype.kind != "f" for name in graph.inputs):
+        return False
+    quantized = any(tensor.quantization is not None and tensor.data is None for tensor in graph.tensors.values())
+    return not quantized and not any("QuantizeLinear" in op.kind or "QLinear" in op.kind for op in graph.operators)

@@ -13,7 +13,7 @@ from rocketnpu.inspect.findings import Finding
 from rocketnpu.inspect.names import Names
 from rocketnpu.inspect.summary import name_of, operation, tensors
 from rocketnpu.inspect.view import Place, ProgramView, TaskView
-from rocketnpu.program.model import NpuStep, Step
+from rocketnpu.program.model import NpuStep, Program, Step
 
 Document = dict[str, Any]
 
@@ -39,9 +39,19 @@ def overview(view: ProgramView) -> Document:
         "target": program.target,
         "inputs": list(program.inputs),
         "outputs": list(program.outputs),
+        "placement": placement(program),
+        "notes": list(program.notes),
         "steps": [_step(step) for step in program.steps],
         "tasks": [_task(task, names) for task in view.tasks],
     }
+
+
+def placement(program: Program) -> Document:
+    """How much runs on the NPU: operators, and MACs of one inference, which are null where they are not known.
+
+    `npu_percent` is the share of the MACs, or of the operators where no operator has MACs.
+    """
+    return {**asdict(program.placement), "npu_percent": program.placement.npu_percent}
 
 
 def task_listing(view: ProgramView, task: TaskView) -> Document:

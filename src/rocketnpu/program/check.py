@@ -121,6 +121,9 @@ def _step_problems(program: Program) -> Iterator[str]:
     tensors = {tensor.name: tensor for tensor in program.tensors}
     known = set(program.inputs)
     for step in program.steps:
+        for operator in step.operators:
+            if operator.macs is not None and operator.macs < 0:
+                yield f"operator {operator.name} has {operator.macs} MACs"
         for name in (*step.inputs, *step.outputs):
             if name not in tensors:
                 yield f"step {step.name} uses tensor {name!r}, which is not in the tensor table"

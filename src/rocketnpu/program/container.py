@@ -1,7 +1,8 @@
 """The .rnpu file: a Program as one checksummed document.
 
-Layout: 4 bytes `RNPU`, u32 version, u64 body length, SHA-256 of the body, then the body in MessagePack. The checksum
-finds damage, not malice: what it lets through is still checked field by field and reference by reference.
+Layout: 4 bytes `RNPU`, u32 version, u64 body length, a SHA-256 checksum, then the body in MessagePack. The checksum is
+of all that comes before it and of the body; up to version 2 it was of the body only. It finds damage, not malice: what
+it lets through is still checked field by field and reference by reference.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from rocketnpu.program.check import check_program
 from rocketnpu.program.model import ANY, CpuStep, NpuStep, Program, Relocation, Segment, Target, Task, TensorEntry
 
 MAGIC = b"RNPU"
-VERSION = 2
-"""Version 1 has no target: its programs run through either driver."""
+VERSION = 3
+"""Version 1 has no target: its programs run through either driver. Version 2 has no notes, and no MACs of operators."""
 _HEADER = struct.Struct("<4sIQ32s")
+_CHECKED = struct.Struct("<4sIQ")
+_BODY_CHECKED_ALONE = 2
+"""The last version whose checksum is of the body only."""
 
 
 class _Npu(msgspec.Struct, tag="npu"):
@@ -41,6 +45,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     outputs: tuple[str, ...]
     dissolved: Mapping[str, str]
     target: Target = ANY
+    notes: tuple[str, ...] = ()
 
 
 def is_container(data: bytes) -> bool:
@@ -53,7 +58,7 @@ def encode_program(program: Program) -> bytes:
     fields = {name: getattr(program, name) for name in _Body.__struct_fields__}
     fields["steps"] = tuple(_Npu(step) if isinstance(step, NpuStep) else _Cpu(step) for step in program.steps)
     body = msgspec.msgpack.encode(_Body(**fields))
-    return _HEADER.pack(MAGIC, VERSION, len(body), hashlib.sha256(body).digest()) + body
+    return _HEADER.pack(MAGIC, VERSION, len(body), _checksum(VERSION, body)) + body
 
 
 def decode_program(data: bytes, name: str = "the file") -> Program:
@@ -64,7 +69,7 @@ def decode_program(data: bytes, name: str = "the file") -> Program:
     if not 1 <= version <= VERSION:
         raise ModelError(f"{name} is an RNPU file of version {version}; this release reads versions 1 to {VERSION}")
     body = data[_HEADER.size :]
-    if len(body) != length or hashlib.sha256(body).digest() != digest:
+    if len(body) != length or _checksum(version, body) != digest:
         raise ModelError(f"{name} is damaged: its content does not match its checksum; compile the model again")
     try:
         found = msgspec.msgpack.decode(body, type=_Body)
@@ -75,3 +80,11 @@ def decode_program(data: bytes, name: str = "the file") -> Program:
     program = Program(**fields)
     check_program(program, name)
     return program
+
+
+def _checksum(version: int, body: bytes) -> bytes:
+    found = hashlib.sha256()
+    if version > _BODY_CHECKED_ALONE:
+        found.update(_CHECKED.pack(MAGIC, version, len(body)))
+    found.update(body)
+    return found.digest()

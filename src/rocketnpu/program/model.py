@@ -87,11 +87,16 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class OperatorEntry:
-    """An operator of the user's model: name, kind in the model's own words, and why it is on the CPU if it is."""
+    """An operator of the user's model: name, kind in the model's own words, and why it is on the CPU if it is.
+
+    `macs` are its multiply-accumulate operations in one inference (compiler/macs.py); None where the program does not
+    say: those of the vendor, and of .rnpu files before version 3.
+    """
 
     name: str
     kind: str
     reason: str | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,22 @@ class CpuStep:
 Step: TypeAlias = NpuStep | CpuStep
 
 
+@dataclass(frozen=True)
+class Placement:
+    """How much of a model runs on the NPU: operators, and MACs of one inference (None where they are not known)."""
+
+    npu_operators: int
+    operators: int
+    npu_macs: int | None
+    macs: int | None
+
+    @property
+    def npu_percent(self) -> float:
+        """The share of the MACs that the NPU takes; of the operators where no operator has MACs."""
+        part, whole = (self.npu_macs, self.macs) if self.macs else (self.npu_operators, self.operators)
+        return 100.0 * (part or 0) / whole if whole else 0.0
+
+
 @dataclass(frozen=True, repr=False)
 class Program:
     """A compiled model, ready for any device."""
@@ -144,6 +165,20 @@ class Program:
     """Tensors that fusion removed, with the step that absorbed each."""
     target: Target = ANY
     """The driver that it is made for."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user on what was decided when the model was opened and compiled."""
+
+    @property
+    def placement(self) -> Placement:
+        """How much of the model runs on the NPU."""
+        operators = [(step.place == "npu", operator) for step in self.steps for operator in step.operators]
+        known = all(operator.macs is not None for _, operator in operators)
+        return Placement(
+            npu_operators=sum(on_npu for on_npu, _ in operators),
+            operators=len(operators),
+            npu_macs=sum(operator.macs or 0 for on_npu, operator in operators if on_npu) if known else None,
+            macs=sum(operator.macs or 0 for _, operator in operators) if known else None,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError."""

@@ -19,6 +19,7 @@ from rocketnpu.compiler.emit.move import emit_moves
 from rocketnpu.compiler.emit.pool import emit_pool
 from rocketnpu.compiler.emit.upsample import emit_upsample
 from rocketnpu.compiler.emit.wide_sum import emit_wide_sum
+from rocketnpu.compiler.macs import macs
 from rocketnpu.compiler.multicore.search import Group, Splitter
 from rocketnpu.compiler.multicore.share import Share, Work, whole
 from rocketnpu.compiler.npu_ops import Elementwise, cube_shape, image_row_pitch
@@ -111,7 +112,9 @@ def _emit_step(
     split: Mapping[int, _Kicks],
 ) -> Step:
     operators = tuple(
-        OperatorEntry(op.name, op.kind, item.reason) for item in step.placed for op in (*item.absorbed, item.operator)
+        OperatorEntry(op.name, op.kind, item.reason, macs(graph, op))
+        for item in step.placed
+        for op in (*item.absorbed, item.operator)
     )
     name = step.placed[-1].operator.name if step.placed else step.outputs[-1]
     if not step.on_npu:
