@@ -72,12 +72,20 @@ def test_matrices_that_do_not_fit_each_other_are_refused() -> None:
     assert "contradicts itself" in refusal(model.build(model.quantized(product, GRID)))
 
 
-def test_a_bias_beyond_32_bits_is_refused() -> None:
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -0.1])
+def test_an_unsound_scale_of_a_bias_is_named(scale: float) -> None:
+    """Its numbers are not taken for steps of the accumulator."""
     model = OnnxBuilder()
-    x = model.real_input((1, 1, 2, 2), (1e-6, 0))
-    weights = model.weights(np.ones((1, 1, 1, 1), np.int8), 1e-6)
-    conv = model.node("Conv", x, weights, model.constant(np.array([1e6], np.float32)))
-    assert "does not fit 32 bits" in refusal(model.build(model.quantized(conv, GRID)))
+    weights = model.weights(np.ones((2, 3, 1, 1), np.int8), 0.1)
+    numbers = model.constant(np.array([7, 8], np.int32), "bias")
+    scales = model.constant(np.array([0.01, scale], np.float32))
+    biases = model.node("DequantizeLinear", numbers, scales, axis=0)
+    conv = model.node("Conv", model.real_input((1, 3, 4, 4), GRID), weights, biases)
+    (operator,) = [op for op in load_model(model.build(model.quantized(conv, GRID))).operators if op.kind == "Conv"]
+    assert (
+        operator.unsupported
+        == f"scales and zero points are constants that the NPU can hold (bias has the scale {scale})"
+    )
 
 
 def test_sizes_that_are_not_fixed_are_named() -> None:

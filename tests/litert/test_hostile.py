@@ -54,6 +54,17 @@ def test_a_model_that_litert_dies_of_is_refused(hostile: bytes) -> None:
         Piece(hostile).run(values)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 1e-30])
+def test_an_addition_onto_a_much_finer_grid_ends_litert_s_process(scale: float) -> None:
+    """Its kernel asks for a multiplier below 1 (quantization_util.cc)."""
+    model = ModelBuilder()
+    x, y = (model.input(SHAPE, "int8", scale=scale_) for scale_ in (0.5, 0.25))
+    data = model.build(model.add(x, y, output=Grid(scale)))
+    assert not is_allowed(load_model(data))
+    with pytest.raises(ModelError, match="LiteRT crashes on the model's operators ADD"):
+        Piece(data).run([np.zeros(SHAPE, np.int8)] * 2)
+
+
 def test_types_that_do_not_fit_one_another_are_not_vouched_for() -> None:
     """LiteRT writes past the end of a tensor of smaller elements, which may show or not."""
     model = ModelBuilder()

@@ -37,10 +37,12 @@ def has_symmetric_int8_weights(graph: Graph, op: Operator) -> bool:
     return found.dtype != np.int8 or not found.quantization.zero_points.any()
 
 
-def has_int32_bias(graph: Graph, op: Operator) -> bool:
-    """the bias is absent or an int32 constant"""
+def has_constant_bias(graph: Graph, op: Operator) -> bool:
+    """the bias is absent or a constant: int32, or in an ONNX model finite numbers"""
     found = operands(graph, op).bias
-    return found is None or (found.data is not None and found.dtype == np.int32)
+    if found is None or found.data is None:
+        return found is None
+    return found.dtype == np.int32 or (found.dtype == np.float64 and bool(np.isfinite(found.data).all()))
 
 
 def has_matching_inner_size(graph: Graph, op: Operator) -> bool:

@@ -33,8 +33,8 @@ from rocketnpu.compiler.constraints.layers import (
     compares_on_one_grid,
     has_clamp_activation,
     has_constant_alpha,
+    has_constant_bias,
     has_constant_weights,
-    has_int32_bias,
     has_matching_inner_size,
     has_symmetric_int8_weights,
     has_variable_operand,
@@ -44,6 +44,7 @@ from rocketnpu.compiler.constraints.tensors import (
     ELEMENTWISE,
     ConstraintError,
     data_inputs,
+    data_tensors,
     fits_addresses,
     has_batch_1,
     has_equal_grid,
@@ -55,7 +56,7 @@ from rocketnpu.compiler.constraints.tensors import (
     is_not_empty,
     operands,
 )
-from rocketnpu.ir import Graph, Operator
+from rocketnpu.ir import BYTE_TYPES, Graph, Operator
 from rocketnpu.unary import FUNCTIONS
 
 __all__ = [
@@ -95,7 +96,7 @@ _CONVOLUTION: tuple[Predicate, ...] = (
     *_IMAGE,
     has_constant_weights,
     has_symmetric_int8_weights,
-    has_int32_bias,
+    has_constant_bias,
     has_clamp_activation,
 )
 
@@ -106,7 +107,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "FULLY_CONNECTED": (
             *_DATA,
             has_constant_weights,
-            has_int32_bias,
+            has_constant_bias,
             has_clamp_activation,
             has_matching_inner_size,
         ),
@@ -125,7 +126,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
             *_IMAGE,
             has_constant_weights,
             has_symmetric_int8_weights,
-            has_int32_bias,
+            has_constant_bias,
             has_clamp_activation,
         ),
         "RESIZE_NEAREST_NEIGHBOR": (*_IMAGE, has_equal_grid, grows_by_whole_factors, repeats_pixels),
@@ -159,11 +160,20 @@ def check(graph: Graph, op: Operator) -> None:
         if name is not None and not graph.tensors[name].has_static_shape:
             raise ConstraintError(f"{op.kind} on {name}, whose shape is not known before the run, has no NPU form")
     if op.kind not in CONSTRAINTS:
-        raise ConstraintError(f"{op.kind} has no NPU form")
+        raise ConstraintError(op.unsupported or f"{op.kind} has no NPU form")
     for rule in CONSTRAINTS[op.kind]:
         if not rule(graph, op):
-            detail = f" ({op.unsupported})" if rule is is_analysable else ""
-            raise ConstraintError(f"{rule.__doc__}{detail}")
+            raise ConstraintError(_broken(graph, op, rule))
+
+
+def _broken(graph: Graph, op: Operator, rule: Predicate) -> str:
+    """What is said of a broken rule."""
+    if rule is is_analysable:
+        return f"{rule.__doc__} ({op.unsupported})"
+    if rule is is_int8_per_tensor:
+        other = next((tensor.dtype for tensor in data_tensors(graph, op) if tensor.dtype not in BYTE_TYPES), None)
+        return f"{rule.__doc__}" if other is None else f"{other} data has no NPU form"
+    return f"{rule.__doc__}"
 
 
 def supported_operators() -> str:

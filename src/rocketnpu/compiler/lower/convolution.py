@@ -19,6 +19,7 @@ from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     activation_bounds,
     as_int8,
+    bias_of,
     gains_of,
     pads_before,
     per_output,
@@ -57,7 +58,6 @@ def _spatial(
     reach_w = (kernel_w - 1) * options.dilation_w + 1
     low, high = activation_bounds(options.activation, found.output)
     pad_h, pad_w = pads_before(options, data, out, (reach_h, reach_w))
-    bias = np.zeros(channels, np.int64) if found.bias is None or found.bias.data is None else found.bias.data
     return Convolution(
         input=found.data.name,
         output=found.output.name,
@@ -66,7 +66,7 @@ def _spatial(
         depthwise=False,
         weights=weights,
         weight_zero_points=per_output(zeros, channels).astype(np.int64),
-        bias=bias.astype(np.int64),
+        bias=bias_of(found.bias, channels),
         gains=gains_of(graph, op, channels),
         input_zero_point=zero_point_of(found.data),
         output_zero_point=zero_point_of(found.output),

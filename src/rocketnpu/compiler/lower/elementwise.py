@@ -131,7 +131,7 @@ def _over_all_pixels(pixel: Tensor, name: str, shape: CubeShape) -> Iterator[Con
                 after,
                 weights=np.ones((shape.channels, *kernel), np.int8),
                 weight_zero_point=0,
-                bias=np.zeros(shape.channels, np.int64),
+                bias=np.zeros(shape.channels),
                 gain=1.0,
                 rounding=Rounding.ONCE,
                 bounds=(-128, 127),
@@ -241,15 +241,12 @@ def _with_constant_channels(
     else:
         weight = WEIGHT_OF_ONE * kind.signs[1 - constant]
         weights, zero_point = np.full(channels, weight, np.int8), 0
-        bias = np.rint(kind.signs[constant] * steps * (scale_of(fixed) / scale_of(data) * WEIGHT_OF_ONE))
+        unit = scale_of(data) / scale_of(fixed) / WEIGHT_OF_ONE
+        bias = (kind.signs[constant] * steps / unit).astype(np.float64)
         gain = scale_of(data) / scale_of(output) / WEIGHT_OF_ONE
         rounding = rounding_of(graph, Rounding.ONCE)
-    if np.abs(bias).max() >= 1 << 31:
-        raise ConstraintError("the constant is less than 2^24 steps of the other operand")
     shape = cube_shape(data)
-    return channel_by_channel(
-        data, output, shape, weights, zero_point, bias.astype(np.int64), gain, rounding, (low, high)
-    )
+    return channel_by_channel(data, output, shape, weights, zero_point, bias, gain, rounding, (low, high))
 
 
 def channel_by_channel(
@@ -258,14 +255,14 @@ def channel_by_channel(
     shape: CubeShape,
     weights: NDArray[np.int8],
     weight_zero_point: int,
-    bias: NDArray[np.int64],
+    bias: NDArray[np.float64],
     gain: float,
     rounding: Rounding,
     bounds: tuple[int, int],
 ) -> Convolution:
     """gain * ((x - zx) * (w[c] - zw) + bias[c]) of every pixel, by a depthwise convolution with stride 1.
 
-    weights: int8 (channels,) or (channels, kernel_h, kernel_w), bias: int64 (channels,).
+    weights: int8 (channels,) or (channels, kernel_h, kernel_w), bias: float64 (channels,).
     """
     return Convolution(
         input=data.name,

@@ -13,6 +13,7 @@ from rocketnpu.compiler.npu_ops import (
     Rounding,
 )
 from rocketnpu.ir import (
+    SMALLEST_SCALE,
     Activation,
     ConvOptions,
     Graph,
@@ -24,6 +25,9 @@ from rocketnpu.ir import (
 
 SIGN_FLIP = 128
 """A uint8 tensor is stored as value - 128."""
+
+FARTHEST = 1 << 16
+"""Steps that are beyond every 8-bit grid, wherever its zero point is."""
 
 
 def scale_of(tensor: Tensor) -> float:
@@ -58,7 +62,8 @@ def bounds_on_grid(real: tuple[float | None, float | None], output: Tensor) -> t
 
 def _steps(real: float, scale: float) -> int:
     """real / scale in TFLite's arithmetic: float32, ties away from zero."""
-    quotient = float(np.float32(real) / np.float32(scale))
+    with np.errstate(over="ignore"):
+        quotient = float(np.clip(np.float32(real) / np.float32(scale), -FARTHEST, FARTHEST))
     return int(math.copysign(math.floor(abs(quotient) + 0.5), quotient))
 
 
@@ -76,11 +81,16 @@ def per_output(values: NDArray[np.generic], channels: int) -> NDArray[np.generic
     return np.broadcast_to(values, (channels,))
 
 
+def bias_of(bias: Tensor | None, channels: int) -> NDArray[np.float64]:
+    """A constant bias in steps of the accumulator, float64 (channels,); zeros where there is none."""
+    return np.zeros(channels) if bias is None or bias.data is None else bias.data.astype(np.float64)
+
+
 def gains_of(graph: Graph, op: Operator, channels: int) -> NDArray[np.float64]:
     """Output steps for each unit of the accumulator, per output channel: s_in * s_w / s_out.
 
-    TFLite's kernels take the first product in float32, but for int8 convolutions and scales for each channel (its
-    kernel_util.cc, GetQuantizedConvolutionMultipler and PopulateConvolutionQuantizationParams).
+    TFLite's kernels take the first product in float32, where that holds it, but for int8 convolutions and scales for
+    each channel (its kernel_util.cc, GetQuantizedConvolutionMultipler and PopulateConvolutionQuantizationParams).
     """
     found = operands(graph, op)
     assert found.weights is not None
@@ -89,7 +99,9 @@ def gains_of(graph: Graph, op: Operator, channels: int) -> NDArray[np.float64]:
     products = scales * scale_of(found.data)
     in_double = scales.size > 1 or (op.kind != "FULLY_CONNECTED" and found.data.dtype == np.int8)
     if graph.format == "tflite" and not in_double:
-        products = products.astype(np.float32).astype(np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = products.astype(np.float32).astype(np.float64)
+        products = np.where(np.isfinite(rounded) & (rounded >= SMALLEST_SCALE), rounded, products)
     return np.broadcast_to(products / scale_of(found.output), (channels,)).astype(np.float64)
 
 

@@ -93,7 +93,7 @@ def _mover(
         depthwise=depthwise,
         weights=weights,
         weight_zero_points=np.zeros(channels, np.int64),
-        bias=np.zeros(channels, np.int64),
+        bias=np.zeros(channels),
         gains=np.ones(channels),
         input_zero_point=zero_point,
         output_zero_point=zero_point,

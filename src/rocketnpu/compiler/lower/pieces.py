@@ -30,8 +30,9 @@ from rocketnpu.compiler.lower.padding import pad_in_steps
 from rocketnpu.compiler.lower.strides import has_long_strides, over_blocks
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape, Lowered, WideSum, Window
 from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.degenerate import without_degenerate_channels
 from rocketnpu.compiler.requantize.per_channel import finest_pairs, pairs_of
-from rocketnpu.compiler.requantize.registers import accumulator_bounds
+from rocketnpu.compiler.requantize.registers import accumulator_bounds, bias_errors
 from rocketnpu.compiler.tiling.convolution import fits
 from rocketnpu.hw import limits
 from rocketnpu.hw.sizes import INT32_BYTES, align
@@ -98,6 +99,7 @@ def _in_pieces(convs: Sequence[Convolution]) -> Iterator[Lowered]:
 
     ConstraintError where more than MAX_PIECES were needed, or their gains are too coarse.
     """
+    convs = [without_degenerate_channels(conv) for conv in convs]
     if convs[0].window != Window(0, convs[0].output_shape.height, 0, convs[0].output_shape.width):
         raise ConstraintError("a pooling window of more than 31 rows or columns lies inside the image")
     counts = _counts(convs)
@@ -174,7 +176,7 @@ def _cut(conv: Convolution, counts: Counts, parts: int) -> list[Convolution]:
     symmetric = _symmetric(conv)
     symmetric += [np.zeros_like(conv.weights)] * (parts - len(symmetric))
     # Half a step makes of the top byte's rounding down one to nearest.
-    bias = conv.bias + np.rint((conv.output_zero_point + 0.5) / conv.gains).astype(np.int64)
+    bias = conv.bias + np.rint((conv.output_zero_point + 0.5) / conv.gains)
     pieces: list[Convolution] = []
     for (y0, y1), (x0, x1), (c0, c1), weights in product(
         _ranges(conv.kernel_h, counts[0], 1),
@@ -218,7 +220,7 @@ def _fraction_bits(convs: Sequence[Convolution], pieces: Sequence[Sequence[Convo
     for conv in convs:
         pairs = pairs_of(conv.gains, bits)
         off = reach * float(pairs.relative_errors.max()) + len(pieces[0]) * float(pairs.roundings.max())
-        off += 0.5 * float(conv.gains.max())
+        off += 0.5 * float(conv.gains.max()) + float(bias_errors(conv).max())
         if off >= 0.5:
             raise ConstraintError(f"a sum of smaller convolutions is less than half a step off: {off:.2f} steps")
     return bits

@@ -125,7 +125,7 @@ def _average(
         depthwise=True,
         weights=np.ones((channels, taps_h, taps_w, 1), np.int8),
         weight_zero_points=np.zeros(channels, np.int64),
-        bias=np.zeros(channels, np.int64),
+        bias=np.zeros(channels),
         gains=np.full(channels, gain / (taps_h * taps_w)),
         input_zero_point=zero_in,
         output_zero_point=zero_out,

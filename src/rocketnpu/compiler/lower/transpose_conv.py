@@ -22,6 +22,7 @@ from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     activation_bounds,
     as_int8,
+    bias_of,
     gains_of,
     per_output,
     rounding_of,
@@ -46,7 +47,6 @@ def lower_transpose_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
     strides = (options.stride_h, options.stride_w)
     pads = _pads(options, (data.height, data.width), (out.height, out.width), (kernel_h, kernel_w))
     low, high = activation_bounds(options.activation, found.output)
-    bias = np.zeros(channels, np.int64) if found.bias is None or found.bias.data is None else found.bias.data
     small = CubeShape(-(-out.height // strides[0]), -(-out.width // strides[1]), channels)
     blocks = replace(small, height=small.height * strides[0], width=small.width * strides[1])
     whole = target if blocks == out else f"{target}#blocks"
@@ -69,7 +69,7 @@ def lower_transpose_conv(graph: Graph, op: Operator) -> Iterator[Lowered]:
             depthwise=False,
             weights=np.ascontiguousarray(kernel),
             weight_zero_points=per_output(zeros, channels).astype(np.int64),
-            bias=bias.astype(np.int64),
+            bias=bias_of(found.bias, channels),
             gains=gains_of(graph, op, channels),
             input_zero_point=zero_point_of(found.data),
             output_zero_point=zero_point_of(found.output),

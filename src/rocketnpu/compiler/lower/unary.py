@@ -57,7 +57,7 @@ def lower_prelu(graph: Graph, op: Operator) -> Iterator[Lowered]:
         shape,
         weights=np.ones(shape.channels, np.int8),
         weight_zero_point=0,
-        bias=np.zeros(shape.channels, np.int64),
+        bias=np.zeros(shape.channels),
         gain=scale_of(data) / scale_of(output),
         rounding=rounding_of(graph, Rounding.ONCE),
         bounds=(-128, 127),

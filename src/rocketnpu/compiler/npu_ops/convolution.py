@@ -29,8 +29,9 @@ class Convolution:
     Tap (ky, kx) of output (y, x) reads input row y * stride_h + origin_h + ky * dilation_h, likewise the column;
     outside the input lies padding, which is real zero. weights: int8 (OC, KH, KW, IC), or (C, KH, KW, 1) if
     `depthwise`.
-    weight_zero_points, bias: int64 (OC,); gains: float64 (OC,), s_in * s_w / s_out. Input channels are read from
-    `first_input_channel` on, output channels written from `first_output_channel` on (multiples of 16 and 32).
+    weight_zero_points: int64 (OC,). bias: float64 (OC,), in steps of the accumulator, of which registers hold
+    whole ones. gains: float64 (OC,), s_in * s_w / s_out. Input channels are read from `first_input_channel` on, output
+    channels written from `first_output_channel` on (multiples of 16 and 32).
     low and high bound the result in the output's int8 grid. `slopes`, float64 (OC,), multiply a negative sum
     (LEAKY_RELU, PRELU), and take the place of bounds. `image_input` says that the input is dense pixels of 1 to 4
     channels, rows a whole number of 16 pixels apart, and not a feature cube. `residual` is a tensor of the output's
@@ -46,7 +47,7 @@ class Convolution:
     depthwise: bool
     weights: NDArray[np.int8]
     weight_zero_points: NDArray[np.int64]
-    bias: NDArray[np.int64]
+    bias: NDArray[np.float64]
     gains: NDArray[np.float64]
     input_zero_point: int
     output_zero_point: int

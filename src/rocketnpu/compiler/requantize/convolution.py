@@ -9,10 +9,13 @@ multiply by 15 bits, shift, round half to even and saturate to int32; OUT_CVT ro
    Where the reference rounds twice (TFLite's convolutions), SHIFT is its second shift and BN's rounding its first: the
    results are equal but for exact ties of the first. Where it rounds once (average pool; everything of ONNX), BN keeps
    all bits that int32 holds; C1 * C2 is no smaller than G where an exact half goes away from zero, to stay there.
+   Gains and biases that leave C1 or C2 no bit take the other recipe.
 2. *Per channel*: per_channel.py.
 3. *Slopes* (the vendor's LeakyReLU and PReLU): BS multiplies by C[c], near 2^k, and shifts negative products by m; BN
    multiplies negative values by slope * 2^m; OUT_CVT takes 2^k off again. k is as large as lets saturated positive
    products lie beyond the output range; m (the vendor's is k) is where the error is least.
+
+Before any of them, degenerate.py takes the channels away that have no say in the choice.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 
 from rocketnpu.compiler.npu_ops import Convolution, Rounding
 from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.degenerate import without_degenerate_channels
 from rocketnpu.compiler.requantize.per_channel import requantize_channels, requantize_piece
 from rocketnpu.compiler.requantize.registers import (
     INT32_MAX,
@@ -33,6 +37,8 @@ from rocketnpu.compiler.requantize.registers import (
     SHIFT_MAX,
     Requantization,
     accumulator_bounds,
+    bias_errors,
+    channel_of,
     gain_does_not_fit,
     input_folded,
     split_gain,
@@ -43,22 +49,33 @@ from rocketnpu.hw.arithmetic import output_convert
 def requantize(conv: Convolution) -> Requantization:
     """Choose the recipe for `conv` and return its register values; ConstraintError if none is accurate enough."""
     if conv.fraction_bits is not None:
-        return _within_32_bits(requantize_piece(conv))
-    uniform = float(np.ptp(conv.gains)) == 0.0
+        result = requantize_piece(conv)
+        _check_biases(conv, result)
+        return result
+    conv = without_degenerate_channels(conv)
     if conv.slopes is not None:
         result = _sloped(conv)
-    elif uniform:
-        result = _uniform(conv)
     else:
-        result = requantize_channels(conv)
+        result = (_uniform(conv) if float(np.ptp(conv.gains)) == 0.0 else None) or requantize_channels(conv)
+    _check_biases(conv, result)
     result = replace(result, ties_away=conv.rounding is not Rounding.ONCE_TO_EVEN)
-    return _with_clamp(conv, _within_32_bits(result))
+    return _with_clamp(conv, result)
 
 
-def _within_32_bits(values: Requantization) -> Requantization:
-    if np.any(np.abs(values.alu) > INT32_MAX):
-        raise ConstraintError("the bias with the input zero point folded in fits 32 bits")
-    return values
+def _check_biases(conv: Convolution, values: Requantization) -> None:
+    """Raise ConstraintError for a bias that no register holds, or that is too far from a whole number."""
+    beyond = np.abs(values.alu) > INT32_MAX
+    if beyond.any():
+        channel = int(beyond.argmax())
+        found = f"{channel_of(conv, channel)} has the bias {conv.bias[channel]:.6g}"
+        raise ConstraintError(f"the bias with the input zero point folded in fits 32 bits ({found})")
+    off = bias_errors(conv) + values.residue
+    if conv.rounding is not Rounding.TWICE and off.max() >= 1:
+        channel = int(off.argmax())
+        found = (
+            f"{channel_of(conv, channel)} has the bias {conv.bias[channel]:.6g} and the gain {conv.gains[channel]:.3g}"
+        )
+        raise ConstraintError(f"a bias is near a whole number of the accumulator's steps ({found})")
 
 
 def _sloped(conv: Convolution) -> Requantization:
@@ -71,10 +88,10 @@ def _sloped(conv: Convolution) -> Requantization:
     room = INT32_MAX * min(1.0, largest / (OUTPUT_SPAN + 1))
     power = math.floor(math.log2(min(room, MULTIPLIER_MAX)))
     if power < 1:
-        raise gain_does_not_fit(largest)
+        raise gain_does_not_fit(conv)
     out_scale, out_shift = split_gain(math.ldexp(largest, -power))
     if not 0 <= out_shift <= SHIFT_MAX:
-        raise gain_does_not_fit(largest)
+        raise gain_does_not_fit(conv)
     multipliers = np.rint(conv.gains / largest * (1 << power))
     reach = accumulator_bounds(conv) * conv.gains
     gain_error = np.abs(multipliers / (1 << power) * largest / conv.gains - 1) + 2.0 ** -(MULTIPLIER_BITS + 1)
@@ -112,8 +129,8 @@ def _sloped(conv: Convolution) -> Requantization:
     )
 
 
-def _uniform(conv: Convolution) -> Requantization:
-    """Recipe 1."""
+def _uniform(conv: Convolution) -> Requantization | None:
+    """Recipe 1; None where it has no register values."""
     gain = float(conv.gains[0])
     # Saturated values lie beyond the output range, whatever their exact gain.
     bound = max(1.0, min(float(accumulator_bounds(conv).max()), (OUTPUT_SPAN + 1) / gain))
@@ -122,17 +139,18 @@ def _uniform(conv: Convolution) -> Requantization:
     if once:
         out_shift = min(max(out_shift, 0), SHIFT_MAX)
     if out_shift > SHIFT_MAX:
-        raise gain_does_not_fit(gain)
+        return None
     target = math.ldexp(gain, out_shift)
     most = min(MULTIPLIER_MAX, int(INT32_MAX / bound))
     pair = two_multipliers(target, most, at_least=conv.rounding is Rounding.ONCE)
-    if pair is None:
-        raise gain_does_not_fit(gain)
+    alu = input_folded(conv)
+    if pair is None or np.any(np.abs(alu) > INT32_MAX):
+        return None
     multiplier, bn_multiplier, bn_shift = pair
     error = abs(multiplier * bn_multiplier / 2.0**bn_shift / target - 1)
     return Requantization(
         weights=conv.weights,
-        alu=input_folded(conv),
+        alu=alu,
         multipliers=np.full(conv.output_channels, multiplier, np.int64),
         shift=0,
         out_scale=1,

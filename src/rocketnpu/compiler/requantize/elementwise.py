@@ -8,11 +8,13 @@ The chip computes y = sat8(round(((q1 + A) * C op rne((q2 + B) * EW_SCALE, EW_SH
 2. *Product*: C * SCALE / 2^SHIFT = s1 * s2 / so, nearer than 2^-20; the operands' own values are exact.
 3. *Copy*: C * SCALE / 2^SHIFT = gain, likewise.
 4. *Maximum and minimum* are of grids that are all alike, and need no arithmetic.
-5. Sums and products clamp at zero from below, copies also from above (lower/clamps.py).
+5. Gains beyond 256 or below 2^-32 take these values instead: all results but zero saturate, or all round to zero.
+6. Sums and products clamp at zero from below, copies also from above (lower/clamps.py).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,8 @@ from rocketnpu.compiler.requantize.convolution import largest_below, two_multipl
 from rocketnpu.compiler.requantize.registers import INT32_MAX, MULTIPLIER_BITS, MULTIPLIER_MAX, OUTPUT_SPAN, SHIFT_MAX
 from rocketnpu.hw.arithmetic import operand_convert, output_convert, relu, relux
 
+SATURATING_GAIN, VANISHING_GAIN = 2.0**8, 2.0**-32
+"""Rule 5. Values are whole numbers, and a product of two bytes is at most 2^16."""
 OPERAND_BITS = 14
 """A sum scales its larger operand by about 2^14, as the vendor does; the sum stays far within 32 bits."""
 
@@ -45,7 +49,7 @@ class ElementwiseValues:
 
 
 def requantize_elementwise(form: Elementwise) -> ElementwiseValues:
-    """Register values of two-operand forms (rules 1, 2, 4, 5); ConstraintError when a gain or clamp does not fit."""
+    """Register values of two-operand forms (rules 1, 2, 4 to 6); ConstraintError when a gain or clamp does not fit."""
     unclamped = form.low <= -128 and form.high >= 127
     if form.operation in (Operation.MAXIMUM, Operation.MINIMUM):
         if len(grids(form)) > 1 or not unclamped:
@@ -112,10 +116,10 @@ def _output(form: Elementwise | Rescale, values: ElementwiseValues, v: NDArray[n
 
 
 def _gain(gain: float, bound: int) -> tuple[int, int, int]:
-    """C, SCALE and SHIFT of a gain for values up to `bound`."""
-    pair = two_multipliers(gain, min(MULTIPLIER_MAX, INT32_MAX // bound), at_least=False)
-    if pair is None:
-        raise ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
+    """C, SCALE and SHIFT of a gain for values up to `bound` (rule 5)."""
+    legal = min(max(gain, VANISHING_GAIN), SATURATING_GAIN)
+    pair = two_multipliers(legal, min(MULTIPLIER_MAX, INT32_MAX // bound), at_least=False)
+    assert pair is not None, "every gain between these bounds has a pair"
     return pair
 
 
@@ -140,6 +144,7 @@ def _product(form: Elementwise) -> ElementwiseValues:
 
 def _sum(form: Elementwise) -> ElementwiseValues:
     first, second = form.first_scale / form.output_scale, abs(form.second_scale) / form.output_scale
+    first, second = (max(gain, VANISHING_GAIN) for gain in (first, second))
     out_scales = np.arange(1 << OPERAND_BITS, 1 << MULTIPLIER_BITS, dtype=np.float64)
     out_shifts = np.floor(np.log2(out_scales / max(first, second))) + OPERAND_BITS
     units = np.exp2(out_shifts) / out_scales  # units of the sum in an output step
@@ -148,10 +153,13 @@ def _sum(form: Elementwise) -> ElementwiseValues:
     ew_scales = np.minimum(np.rint(mantissas * (1 << MULTIPLIER_BITS)), MULTIPLIER_MAX)
     ew_shifts = MULTIPLIER_BITS - exponents
     legal = (out_shifts >= 0) & (out_shifts <= SHIFT_MAX) & (ew_shifts >= 0) & (ew_shifts <= SHIFT_MAX)
-    if not legal.any():
-        raise ConstraintError("the scales of operands and output fit multiplier and shift fields")
     errors = np.abs(multipliers - first * units) + np.abs(np.ldexp(ew_scales, -ew_shifts) - second * units)
     best = int(np.argmin(np.where(legal, errors / units, np.inf)))
+    off = (OUTPUT_SPAN * errors[best] + 0.5) / units[best] if legal[best] else math.inf
+    if off >= 0.5:
+        named = ((form.first, first), (form.second or "the constant", second))
+        gains = " and ".join(f"a step of {name} is {gain:.3g}" for name, gain in named)
+        raise ConstraintError(f"a sum is less than half a step off: {off:.2g} steps ({gains} steps of {form.output})")
     out_scale, out_shift = int(out_scales[best]), int(out_shifts[best])
     return ElementwiseValues(
         first_offset=-form.first_zero_point,

@@ -9,7 +9,9 @@ BS multiplies by C[c] and shifts by s, BN multiplies by B[c] without a shift, OU
    int32 holds; s is where the error of the pairs and BS's rounding, half of B[c] * 2^-R steps, are least in the mean.
 3. A channel for which no multiplier is near enough beside the others takes a power of two, and its weights and bias
    are requantized to that. Real models have such channels, 10^7 below the largest of their layer.
-4. `residue` bounds the error of the value before the last rounding, and must stay below half a step for what the
+4. Where that is not near enough, B[c] are powers of two of up to 2^14, and s and R are what the largest gain allows:
+   gains 2^14 apart have all bits of C[c] so.
+5. `residue` bounds the error of the value before the last rounding, and must stay below half a step for what the
    reference does not round: the result then differs by at most 1.
 
 Evidence: C[c] from memory is the vendor's and measured (352 programs, silicon). B[c] from memory with BN_MUL_SRC and
@@ -34,6 +36,7 @@ from rocketnpu.compiler.requantize.registers import (
     SHIFT_MAX,
     Requantization,
     accumulator_bounds,
+    channel_of,
     effective_weights,
     gain_does_not_fit,
     input_folded,
@@ -47,6 +50,8 @@ PAIR_BITS = range(5, 10)
 """Rule 2: bits of B of the largest gain; with 9 of them BS's rounding is 2^-16 steps."""
 COARSE = 1 / 32
 """Steps of error from which on rule 3 is tried. 15 bits alone are 1/256 of a step off at most."""
+MOST = 0.5
+"""Steps of error from which on a result may be more than 1 off (rule 5)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +69,19 @@ class _Channels:
 def requantize_channels(conv: Convolution) -> Requantization:
     """Register values but for clamps; ConstraintError where a channel's gain fits no multiplier."""
     reach = np.minimum(accumulator_bounds(conv) * conv.gains, OUTPUT_SPAN)
-    found = (_rounded_twice if conv.rounding is Rounding.TWICE else _in_pairs)(conv.gains, reach)
-    if not (0 <= found.shift <= SHIFT_MAX and 0 <= found.out_shift <= SHIFT_MAX):
-        raise gain_does_not_fit(float(conv.gains.max()))
-    weights, bias = conv.weights, conv.bias
-    if found.errors.max() > COARSE:
-        found, weights, bias = _with_coarse(conv, found)
-    worst = float(found.errors.max())
-    if worst >= 0.5:
-        raise ConstraintError(f"the channels' gains fit one task: error {worst:.2f} steps, below half a step")
+    twice = conv.rounding is Rounding.TWICE
+    found, weights, bias = _near(conv, (_rounded_twice if twice else _in_pairs)(conv.gains, reach))
+    if found.errors.max() >= MOST:
+        found, weights, bias = _near(conv, _in_octaves(conv.gains, reach))
+    worst = int(found.errors.argmax())
+    if found.errors[worst] >= MOST:
+        which = f"{channel_of(conv, worst)} has the gain {conv.gains[worst]:.3g}, the largest is {conv.gains.max():.3g}"
+        raise ConstraintError(
+            f"the channels' gains fit one task: error {found.errors[worst]:.2f} steps, below half a step ({which})"
+        )
     return Requantization(
         weights=weights,
-        alu=input_folded(conv, weights, bias),
+        alu=np.clip(input_folded(conv, weights, bias), -INT32_MAX, INT32_MAX),
         multipliers=found.first.astype(np.int64),
         shift=found.shift,
         out_scale=1,
@@ -86,6 +92,16 @@ def requantize_channels(conv: Convolution) -> Requantization:
         residue=float((found.errors + found.shared_errors).max()),
         bn_multipliers=None if (found.second == 1).all() else found.second.astype(np.int64),
     )
+
+
+def _near(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArray[np.int8], NDArray[np.float64]]:
+    """Multipliers with rule 3 applied where they are off, and the weights and biases that belong to them."""
+    if not (0 <= found.shift <= SHIFT_MAX and 0 <= found.out_shift <= SHIFT_MAX):
+        raise gain_does_not_fit(conv)
+    # A bias beyond the register ends at its last value.
+    excess = np.maximum(np.abs(input_folded(conv).astype(np.float64)) - INT32_MAX, 0)
+    found = replace(found, errors=found.errors + excess * conv.gains)
+    return _with_coarse(conv, found) if found.errors.max() > COARSE else (found, conv.weights, conv.bias)
 
 
 def _rounded_twice(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
@@ -105,9 +121,20 @@ def _in_pairs(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channe
     """Rule 2."""
     out_shift = min(FINEST_SHIFT, finest_pairs(gains))
     pairs = pairs_of(gains, out_shift, reach)
-    # A gain below one unit has no pair, and an infinite error: its channel is off by all it reaches.
-    errors = np.minimum(reach * pairs.relative_errors, reach) + pairs.roundings
+    errors = reach * pairs.relative_errors + pairs.roundings
     return _Channels(pairs.first, pairs.second, pairs.shift, out_shift, errors, np.zeros_like(errors))
+
+
+def _in_octaves(gains: NDArray[np.float64], reach: NDArray[np.float64]) -> _Channels:
+    """Rule 4."""
+    bits = MULTIPLIER_BITS + WIDEST - math.frexp(float(gains.max()))[1]
+    out_shift = min(bits, FINEST_SHIFT)
+    exact = np.ldexp(gains, bits)
+    second = np.ldexp(1.0, np.maximum(np.frexp(exact / MULTIPLIER_MAX)[1], 0))
+    first = np.maximum(np.rint(exact / second), 1)
+    rounding = 0.5 * np.ldexp(second, -out_shift) if bits > out_shift else np.zeros_like(second)
+    errors = reach * np.abs(first * second / exact - 1) + rounding
+    return _Channels(first, second, bits - out_shift, out_shift, errors, np.zeros_like(errors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,15 +165,16 @@ def pairs_of(gains: NDArray[np.float64], bits: int, reach: NDArray[np.float64] |
     for size in PAIR_BITS:
         shift = MULTIPLIER_BITS + size - top - bits
         exact = np.ldexp(gains, bits + shift)[:, None] / second
-        first = np.rint(exact)
-        legal = (first >= 1) & (first <= MULTIPLIER_MAX)
-        relative = np.where(legal, np.abs(first / exact - 1), np.inf)
-        errors = np.minimum(reaches[:, None] * relative, reaches[:, None]) + rounding
+        first = np.maximum(np.rint(exact), 1)
+        relative = np.where(first <= MULTIPLIER_MAX, np.abs(first / exact - 1), np.inf)
+        # A channel that is off by more than it reaches is requantized (rule 3), and has no say here.
+        errors = reaches[:, None] * np.minimum(relative, 1) + rounding
         chosen = errors.argmin(axis=1)
         mean = float(errors[rows, chosen].mean())
         if mean < least:
-            picked = np.clip(first[rows, chosen], 1, MULTIPLIER_MAX)
-            best, least = Pairs(picked, second[chosen], shift, relative[rows, chosen], rounding[chosen]), mean
+            picked = np.minimum(first[rows, chosen], MULTIPLIER_MAX)
+            relative_errors = np.abs(picked / exact[rows, chosen] - 1)
+            best, least = Pairs(picked, second[chosen], shift, relative_errors, rounding[chosen]), mean
     assert best is not None
     return best
 
@@ -156,7 +184,7 @@ def requantize_piece(conv: Convolution) -> Requantization:
     assert conv.fraction_bits is not None
     pairs = pairs_of(conv.gains, conv.fraction_bits)
     if not 0 <= pairs.shift <= SHIFT_MAX:
-        raise gain_does_not_fit(float(conv.gains.max()))
+        raise gain_does_not_fit(conv)
     return Requantization(
         weights=conv.weights,
         alu=input_folded(conv),
@@ -172,7 +200,7 @@ def requantize_piece(conv: Convolution) -> Requantization:
     )
 
 
-def _with_coarse(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArray[np.int8], NDArray[np.int64]]:
+def _with_coarse(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArray[np.int8], NDArray[np.float64]]:
     """Rule 3: for the channels that are off, the power of two above the exact multiplier that keeps most accuracy."""
     effective = effective_weights(conv)
     low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
@@ -186,9 +214,11 @@ def _with_coarse(conv: Convolution, found: _Channels) -> tuple[_Channels, NDArra
         slack = coarse_weights - effective * ratio[:, None]
         above = np.maximum(slack * low, slack * high).sum(axis=1)
         below = -np.minimum(slack * low, slack * high).sum(axis=1)
-        error = gain * (np.maximum(above, below) + np.abs(coarse_bias - conv.bias * ratio))
+        alu = coarse_bias - conv.input_zero_point * coarse_weights.sum(axis=1)
+        excess = np.maximum(np.abs(alu) - INT32_MAX, 0)
+        error = gain * (np.maximum(above, below) + np.abs(coarse_bias - conv.bias * ratio) + excess)
         better = (ratio <= 1) & (error < errors) & (found.errors > COARSE)
         errors[better], first[better], second[better] = error[better], 1 << power, 1
-        weights[better], bias[better] = coarse_weights[better], coarse_bias[better].astype(np.int64)
+        weights[better], bias[better] = coarse_weights[better], coarse_bias[better]
     stored = (weights + conv.weight_zero_points[:, None]).astype(np.int8).reshape(conv.weights.shape)
     return replace(found, first=first, second=second, errors=errors), stored, bias

@@ -62,13 +62,29 @@ class Requantization:
     residual: ResidualValues | None = None
 
 
-def accumulator_bounds(conv: Convolution) -> NDArray[np.float64]:
-    """The largest |sum((x - zx) * (w - zw)) + bias| over all int8 inputs, per output channel: float64 (OC,)."""
+def accumulator_ranges(conv: Convolution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the largest sum((x - zx) * (w - zw)) over all int8 inputs, per output channel: float64 (OC,)."""
     effective = effective_weights(conv)
     low, high = -128 - conv.input_zero_point, 127 - conv.input_zero_point
-    most = np.maximum(effective * low, effective * high).sum(axis=1) + conv.bias
-    least = np.minimum(effective * low, effective * high).sum(axis=1) + conv.bias
-    return np.maximum(np.abs(most), np.abs(least))
+    least = np.minimum(effective * low, effective * high).sum(axis=1)
+    return least, np.maximum(effective * low, effective * high).sum(axis=1)
+
+
+def accumulator_bounds(conv: Convolution) -> NDArray[np.float64]:
+    """The largest |sum((x - zx) * (w - zw)) + bias| over all int8 inputs, per output channel: float64 (OC,)."""
+    least, most = accumulator_ranges(conv)
+    return np.maximum(np.abs(least + conv.bias), np.abs(most + conv.bias))
+
+
+def bias_errors(conv: Convolution) -> NDArray[np.float64]:
+    """Output steps that rounding the bias to whole numbers costs, per output channel: float64 (OC,).
+
+    It costs nothing where the output saturates for every input.
+    """
+    least, most = accumulator_ranges(conv)
+    nearest = np.maximum(least + conv.bias, -(most + conv.bias)) - 1
+    moves = nearest * conv.gains <= OUTPUT_SPAN
+    return np.where(moves, conv.gains * np.abs(np.rint(conv.bias) - conv.bias), 0.0)
 
 
 def effective_weights(conv: Convolution) -> NDArray[np.float64]:
@@ -78,21 +94,29 @@ def effective_weights(conv: Convolution) -> NDArray[np.float64]:
 
 
 def input_folded(
-    conv: Convolution, weights: NDArray[np.int8] | None = None, bias: NDArray[np.int64] | None = None
+    conv: Convolution, weights: NDArray[np.int8] | None = None, bias: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
     """BS ALU operand: bias - zx * sum(w - zw), int64 (OC,) (hardware/dpu.md, Requantization parameters).
 
-    `weights` and `bias` stand for those of the convolution.
+    `weights` and `bias` stand for those of the convolution. What is beyond 2^62 becomes 2^62: no operand holds it.
     """
     weights = conv.weights if weights is None else weights
     sums = weights.reshape(conv.output_channels, -1).astype(np.int64).sum(axis=1)
     taps = weights[0].size
-    return (conv.bias if bias is None else bias) - conv.input_zero_point * (sums - taps * conv.weight_zero_points)
+    whole = np.rint(np.clip(conv.bias if bias is None else bias, -(2.0**62), 2.0**62)).astype(np.int64)
+    return whole - conv.input_zero_point * (sums - taps * conv.weight_zero_points)
 
 
-def gain_does_not_fit(gain: float) -> ConstraintError:
-    """What is wrong with a gain for which no register value is right."""
-    return ConstraintError(f"the gain {gain:.3g} fits the multiplier and shift fields")
+def channel_of(conv: Convolution, channel: int) -> str:
+    """An output channel as messages name it."""
+    return f"channel {conv.first_output_channel + channel} of {conv.output}"
+
+
+def gain_does_not_fit(conv: Convolution) -> ConstraintError:
+    """What is wrong with gains, of which the largest has no register value."""
+    channel = int(conv.gains.argmax())
+    found = f"{channel_of(conv, channel)} has the gain {conv.gains[channel]:.3g}"
+    return ConstraintError(f"the gains fit the multiplier and shift fields ({found})")
 
 
 def split_gain(gain: float) -> tuple[int, int]:

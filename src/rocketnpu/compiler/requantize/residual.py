@@ -16,6 +16,7 @@ import numpy as np
 
 from rocketnpu.compiler.npu_ops import Convolution, Elementwise
 from rocketnpu.compiler.npu_ops.error import ConstraintError
+from rocketnpu.compiler.requantize.degenerate import without_degenerate_channels
 from rocketnpu.compiler.requantize.elementwise import requantize_elementwise
 from rocketnpu.compiler.requantize.registers import (
     INT32_MAX,
@@ -25,6 +26,8 @@ from rocketnpu.compiler.requantize.registers import (
     Requantization,
     ResidualValues,
     accumulator_bounds,
+    bias_errors,
+    gain_does_not_fit,
     input_folded,
 )
 
@@ -36,13 +39,14 @@ MAX_OPERAND_ERROR = 1 / 64
 
 def requantize_residual(conv: Convolution, add: Elementwise) -> Requantization:
     """Register values of a convolution that makes the first operand of `add`; ConstraintError where they do not fit."""
+    conv = without_degenerate_channels(conv)
     largest = float(conv.gains.max())
     shift = math.floor(math.log2(MULTIPLIER_MAX / largest))
     if not 0 <= shift <= SHIFT_MAX:
-        raise ConstraintError(f"the gain {largest:.3g} fits the multiplier and shift fields")
+        raise gain_does_not_fit(conv)
     multipliers = np.rint(np.ldexp(conv.gains, shift))
     reach = np.minimum(accumulator_bounds(conv) * conv.gains, OUTPUT_SPAN)
-    error = float((reach * np.abs(np.ldexp(multipliers, -shift) / conv.gains - 1)).max())
+    error = float((reach * np.abs(np.ldexp(multipliers, -shift) / conv.gains - 1) + bias_errors(conv)).max())
     alu = input_folded(conv)
     if error > MAX_ERROR or np.any(np.abs(alu) > INT32_MAX):
         raise ConstraintError(f"the channels' gains and biases fit one task: error {error:.2f} steps")

@@ -7,12 +7,14 @@ one another, tensors without scales or elements, missing inputs, and SPLIT. So a
 1. the frontend could read all of its options, no input is left out, and it is not opaque (`Operator.opaque`),
 2. its tensors have one of the combinations of types below,
 3. tensors of bytes have a scale, no tensor is empty or of a size that the run decides, and what says where elements go
-   is constant.
+   is constant,
+4. scales of bytes, weights excepted, are neither extreme nor far apart: LiteRT ends the process where a multiplier that
+   it derives from them is not between 0 and 1, or 1 and 2^31 (its quantization_util.cc).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from types import MappingProxyType
 from typing import TypeAlias
@@ -72,6 +74,11 @@ _SIGNATURES: Mapping[str, frozenset[Signature]] = MappingProxyType(
         "TRANSPOSE_CONV": _TRANSPOSED | frozenset(((*before, INDEX), after) for before, after in _TRANSPOSED),
     }
 )
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+_PLAIN_SCALES = (2.0**-24, 2.0**24)
+_FARTHEST_APART = 2.0**18
+"""An addition divides by the larger operand's scale and 2^20: half of that, and something to spare."""
+
 _ANY_NUMBER_IN = frozenset({"CONCATENATION", "PACK"})
 _ANY_NUMBER_OUT = frozenset({"SPLIT_V"})
 
@@ -90,12 +97,28 @@ def _is_safe(graph: Graph, operator: Operator) -> bool:
         return False
     if any(tensor.data is None for tensor in inputs if tensor.dtype == np.int32):
         return False
+    if not _has_plain_scales(operator.kind, (*inputs, *outputs)):
+        return False
     before, after = (tuple(str(tensor.dtype) for tensor in tensors) for tensors in (inputs, outputs))
     if operator.kind in _ANY_NUMBER_IN:
         before = tuple(dict.fromkeys(before))
     if operator.kind in _ANY_NUMBER_OUT:
         after = tuple(dict.fromkeys(after))
     return (before, after) in _SIGNATURES.get(operator.kind, ())
+
+
+def _has_plain_scales(kind: str, tensors: Sequence[Tensor]) -> bool:
+    """Rule 4."""
+    scales = [
+        float(scale)
+        for tensor in tensors
+        if tensor.quantization is not None and (tensor.data is None or kind not in _WEIGHTED)
+        for scale in tensor.quantization.scales
+    ]
+    if not scales:
+        return True
+    smallest, largest = min(scales), max(scales)
+    return _PLAIN_SCALES[0] <= smallest and largest <= min(_PLAIN_SCALES[1], _FARTHEST_APART * smallest)
 
 
 def _is_complete(tensor: Tensor) -> bool:

@@ -1,6 +1,6 @@
 """ONNX operators with weights in TFLite's terms: Conv, ConvTranspose, Gemm, MatMul, BatchNormalization, some averages.
 
-Weights become OHWI (depthwise: 1HWC), asymmetric int8 ones uint8, and a bias int32 on the accumulator's grid.
+Weights become OHWI (depthwise: 1HWC), asymmetric int8 ones uint8, and a bias counts steps of the accumulator.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _conv(call: Call) -> Translation:
         pads=pads,
     )
     stored = _transposed(weights, DEPTHWISE_1HWC if depthwise else OHWI)
-    operands = (data, _unsigned_if_asymmetric(stored), _int32_bias(call, data, weights, bias, outputs))
+    operands = (data, _unsigned_if_asymmetric(stored), _bias_in_steps(data, weights, bias, outputs))
     return Translation("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", operands, options)
 
 
@@ -90,23 +90,19 @@ def _unsigned_if_asymmetric(weights: Tensor) -> Tensor:
     return replace(weights, data=data, dtype=data.dtype, quantization=shifted)
 
 
-def _int32_bias(
-    call: Call, data: Tensor, weights: Tensor, bias: Tensor | None, channels: int, factor: float = 1.0
+def _bias_in_steps(
+    data: Tensor, weights: Tensor, bias: Tensor | None, channels: int, factor: float = 1.0
 ) -> Tensor | None:
     """A constant bias, float or quantized, times `factor`, in units of the accumulator: scale of the data times that of
-    the weights, which are in TFLite's order."""
+    the weights, which are in TFLite's order. It is float64 where these are no whole numbers of 32 bits."""
     if bias is None or bias.data is None or data.quantization is None or weights.quantization is None:
         return bias
     units = data.quantization.scales * weights.quantization.scales
     values = np.broadcast_to(factor * dequantized(bias).reshape(-1), (channels,)) / units
-    rounded = np.rint(values)
-    limits = np.iinfo(np.int32)
-    if not (np.isfinite(rounded) & (rounded >= limits.min) & (rounded <= limits.max)).all():
-        raise ModelError(
-            f"{call.where} has the bias {bias.name}, which does not fit 32 bits in steps of the data's scale times the"
-            " weights'; quantize the model again"
-        )
-    return replace(bias, shape=(channels,), dtype=np.dtype(np.int32), data=rounded.astype(np.int32), quantization=None)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int32)
+    stored = whole if np.array_equal(whole, values) else values
+    return replace(bias, shape=(channels,), dtype=stored.dtype, data=stored, quantization=None)
 
 
 def dequantized(constant: Tensor) -> NDArray[np.float64]:
@@ -143,7 +139,7 @@ def _conv_transpose(call: Call) -> Translation:
         unsupported = "its strides, pads, dilations or groups are unusual"
         return Translation("TRANSPOSE_CONV", (None, weights, data, bias), unsupported=unsupported)
     options = TransposeConvOptions(Padding.VALID, *strides, activation=call.activation, pads=pads)
-    operands = (None, _unsigned_if_asymmetric(dense), data, _int32_bias(call, data, dense, bias, outputs))
+    operands = (None, _unsigned_if_asymmetric(dense), data, _bias_in_steps(data, dense, bias, outputs))
     return Translation("TRANSPOSE_CONV", operands, options)
 
 
@@ -225,7 +221,7 @@ def _batch_normalization(call: Call) -> Translation:
     )
     bias = Tensor(f"{call.output.name}/offsets", (channels,), np.dtype(np.float64), data=offsets)
     options = ConvOptions(Padding.VALID, 1, 1, activation=call.activation, multiplier=1, pads=(0, 0, 0, 0))
-    operands = (data, weights, _int32_bias(call, data, weights, bias, channels))
+    operands = (data, weights, _bias_in_steps(data, weights, bias, channels))
     return Translation("DEPTHWISE_CONV_2D", operands, options)
 
 
@@ -268,7 +264,7 @@ def _fully_connected(call: Call, *, transposed: bool, factors: tuple[float, floa
     if stored.quantization is not None:
         grid = stored.quantization
         stored = replace(stored, quantization=replace(grid, scales=factors[0] * grid.scales))
-    operands = (data, _unsigned_if_asymmetric(stored), _int32_bias(call, data, stored, bias, units, factors[1]))
+    operands = (data, _unsigned_if_asymmetric(stored), _bias_in_steps(data, stored, bias, units, factors[1]))
     return Translation("FULLY_CONNECTED", operands, FullyConnectedOptions(call.activation, keep_num_dims=True))
 
 

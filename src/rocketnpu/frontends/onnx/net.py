@@ -63,10 +63,19 @@ class Net:
         readers = self.consumers.get(name, ())
         return self.nodes[readers[0]] if len(readers) == 1 and name not in self.outputs else None
 
+    def smallest_scale(self, tensor: str) -> float:
+        """The smallest scale with which a quantized tensor is understood."""
+        constant = self.constants.get(tensor)
+        if constant is None:
+            return SMALLEST_SCALE
+        return 0.0 if constant.dtype == np.int32 else float(np.finfo(np.float32).smallest_subnormal)
+
     def grid(self, node: Node) -> Quantization | None:
         """The parameters of a QuantizeLinear or DequantizeLinear; None when they are no constants, or not of use.
 
-        Scales in blocks, and scales that are not positive float32 numbers, are left to ONNX Runtime.
+        Scales in blocks, and scales that are not positive float32 numbers, are left to ONNX Runtime; so are subnormal
+        scales of tensors that are computed. Those of constants are exact: filters of zeros have them, and biases may
+        have 0.
         """
         scale = self.constants.get(node.inputs[1])
         zero_name = "".join(node.inputs[2:3])
@@ -76,7 +85,7 @@ class Net:
         scales = scale.astype(np.float64).reshape(-1)
         if scales.size == 0 or zero.size not in (1, scales.size) or zero.dtype.kind not in "iu":
             return None
-        if not (np.isfinite(scales) & (scales >= SMALLEST_SCALE)).all():
+        if not (np.isfinite(scales) & (scales >= self.smallest_scale(node.inputs[0]))).all():
             return None
         zeros = np.broadcast_to(zero.astype(np.int64).reshape(-1), scales.shape)
         if scales.size == 1:

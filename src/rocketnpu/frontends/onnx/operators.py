@@ -22,6 +22,11 @@ def translate(call: Call) -> Translation:
     return as_it_is(call) if form is None else form(call)
 
 
+def is_known(op_type: str) -> bool:
+    """Whether there is a translation of an operator, at least for some of its forms."""
+    return op_type in _FORMS or op_type in LAYERS or op_type in MOVES
+
+
 def _elementwise(kind: str) -> Callable[[Call], Translation]:
     """ONNX's Sum, Max and Min take any number of operands, TFLite's two."""
 

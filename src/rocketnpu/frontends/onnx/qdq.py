@@ -146,7 +146,8 @@ def _sole_producer(net: Net, name: str) -> Node | None:
 def _sources(net: Net, grids: Mapping[str, Quantization], operands: Collection[str]) -> dict[str, Node] | None:
     """The DequantizeLinear of each operand that is no constant itself; None unless that is so for all of them.
 
-    At least one must be fed by a tensor that is computed, in that tensor's own grid (rule 5).
+    At least one must be fed by a tensor that is computed, in that tensor's own grid (rule 5), and each must have
+    parameters that are of use: an int32 bias without them would count as something else.
     """
     sources: dict[str, Node] = {}
     computed = False
@@ -157,9 +158,9 @@ def _sources(net: Net, grids: Mapping[str, Quantization], operands: Collection[s
         if node is None:
             return None
         sources[name] = node
-        if node.inputs[0] in net.constants:
-            continue
         grid = net.grid(node)
+        if node.inputs[0] in net.constants and grid is not None:
+            continue
         if grid is None or grid.axis is not None or not _equal(grid, grids[node.inputs[0]]):
             return None
         computed = True

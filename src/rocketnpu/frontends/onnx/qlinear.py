@@ -87,9 +87,9 @@ def rewrite_qlinear(model: Any) -> None:
     """
     _adopt(model)
     helper, arrays = library("onnx.helper"), library("onnx.numpy_helper")
-    scales = {name for node in model.graph.node if _is_qlinear(node) for name in node.input}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in scales}
-    if not scales:
+    operands = {name for node in model.graph.node if _is_qlinear(node) for name in node.input}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in operands}
+    if not operands:
         return
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
     taken.update(value.name for value in (*model.graph.input, *model.graph.initializer))
@@ -166,11 +166,18 @@ def _real_operands(rewriter: _Rewriter, node: Any) -> Iterator[str]:
         yield rewriter.real(f"{output}/{number}", *inputs[position : position + 3], axis=_weight_axis(node))
     if form.bias is not None and form.bias < len(inputs) and inputs[form.bias]:
         first, second = (rewriter.constants[inputs[position + 1]] for position in form.operands)
-        scale = (first.reshape(()) * second).astype(np.float32)
-        if scale.size == 1:
-            scale = scale.reshape(())
-        name = rewriter.constant(f"{output}/bias_scale", scale)
-        yield rewriter.real(f"{output}/bias", inputs[form.bias], name, "", axis=-1)
+        yield _real_bias(rewriter, f"{output}/bias", inputs[form.bias], first.reshape(()).astype(np.float64) * second)
+
+
+def _real_bias(rewriter: _Rewriter, wanted: str, bias: str, scale: NDArray[np.float64]) -> str:
+    """The bias in steps of data times weights: a DequantizeLinear node, or real numbers where float32 can't hold the
+    steps."""
+    limits, stored = np.finfo(np.float32), rewriter.constants.get(bias)
+    if stored is not None and (scale.min() < limits.tiny or scale.max() > limits.max):
+        return rewriter.constant(wanted, np.clip(stored * scale, limits.min, limits.max).astype(np.float32))
+    steps = np.minimum(scale, limits.max).astype(np.float32)
+    name = rewriter.constant(f"{wanted}_scale", steps.reshape(()) if steps.size == 1 else steps)
+    return rewriter.real(wanted, bias, name, "", axis=-1)
 
 
 def _weight_axis(node: Any) -> int:

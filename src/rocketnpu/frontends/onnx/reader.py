@@ -21,6 +21,7 @@ from rocketnpu.frontends.onnx.model import Source, read_model
 from rocketnpu.frontends.onnx.net import Net, Node, TensorType, build_net, declared_types
 from rocketnpu.frontends.onnx.operators import translate
 from rocketnpu.frontends.onnx.qdq import DEQUANTIZE, GRID_KEEPING, Group, find_grids, find_groups
+from rocketnpu.frontends.onnx.reasons import why_as_it_is
 from rocketnpu.frontends.onnx.shuffle import fold_shuffles
 from rocketnpu.frontends.opening import AS_IT_IS, Opening
 from rocketnpu.ir import UNKNOWN_SHAPE, UNKNOWN_SIZE, Activation, Graph, LookupOptions, Operator, Tensor
@@ -176,7 +177,8 @@ class _Builder:
             return
         inputs = [self._operand(name) if name else None for name in node.inputs]
         outputs = [self._activation(name) for name in node.outputs if name]
-        self._operators.append(_operator(node.op_type, node, inputs, outputs))
+        operator = _operator(node.op_type, node, inputs, outputs)
+        self._operators.append(replace(operator, unsupported=why_as_it_is(self._net, node)))
 
     def _translated(
         self, node: Node, operands: list[Tensor | None], outputs: list[Tensor], activation: Activation

@@ -141,6 +141,11 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
             data = dense_constant(reader, table.Sparsity(), values, shape, name)
         elif stored.size and opaque is None:
             data = _values(reader, stored, name, shape, dtype)
+        if data is None and grid is not None and grid.scales.min() < SMALLEST_SCALE:
+            raise ModelError(
+                f"tensor {name} has the scale {grid.scales.min():.3g}; scales of activations are at least"
+                f" {SMALLEST_SCALE:.3g}"
+            )
         return _SourceTensor(
             tensor=Tensor(name, shape, dtype, grid, data),
             signature=tuple(int(size) for size in reader.numbers(table, "ShapeSignature")),
@@ -167,7 +172,7 @@ def _read_quantization(
     zero_points = reader.numbers(table, "ZeroPoint").astype(np.int64)
     if scales.size == 0 or dtype.kind not in "iu":
         return None
-    sound = np.isfinite(scales) & (scales >= SMALLEST_SCALE)
+    sound = np.isfinite(scales) & (scales > 0)
     if not sound.all():
         raise ModelError(f"tensor {name} has the scale {scales[~sound][0]}; scales must be finite and positive")
     if zero_points.size not in (0, 1, scales.size):
