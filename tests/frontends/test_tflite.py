@@ -155,8 +155,7 @@ def test_scales_of_float_tensors_are_dropped() -> None:
     ("field", "value", "reason"),
     [
         ("weightsFormat", schema.FullyConnectedOptionsWeightsFormat.SHUFFLED4x16INT8, "its weights are shuffled"),
-        ("asymmetricQuantizeInputs", True, "it quantizes its input when it runs"),
-        ("quantizedBiasType", schema.TensorType.INT64, "its quantized bias type is number 4"),
+        ("quantizedBiasType", schema.TensorType.INT16, "its quantized bias type is INT16"),
     ],
 )
 def test_what_the_compiler_cannot_analyse_is_marked(field: str, value: object, reason: str) -> None:

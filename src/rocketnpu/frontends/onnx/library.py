@@ -35,5 +35,6 @@ def refusal_is_model_error(what: str) -> Generator[None]:
     except Error:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()).partition(" ==> Context")[0]
+        words = f"it looks for {error} in vain" if isinstance(error, KeyError) else str(error)
+        reason = " ".join(words.split()).partition(" ==> Context")[0]
         raise ModelError(f"{what}: {reason or type(error).__name__}") from error

@@ -10,6 +10,7 @@
    one that ONNX Runtime runs.
 5. Arithmetic on constants and shapes is done once, here.
 6. What only moves quantized elements is quantized itself (quantize_moves.py).
+7. Constants of 4 bits are bytes (narrow.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.cut import end_at, type_outputs
 from rocketnpu.frontends.onnx.external import read_external
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
+from rocketnpu.frontends.onnx.narrow import widen_constants
 from rocketnpu.frontends.onnx.old_broadcasts import FIRST_OPSET, align_operands
 from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
 from rocketnpu.frontends.onnx.quantize_moves import keep_grids
@@ -112,11 +114,13 @@ def read_model(file: ModelFile, opening: Opening) -> Source:
     if 0 < opset(model) < FIRST_OPSET:
         align_operands(model, name)
     model = _converted(model, name)
+    widen_constants(model)
     if opaque is None and any(node.op_type in QUANTIZING for node in model.graph.node):
         model = _converted(model, name, MIN_OPSET)
         rewrite_qlinear(model)
     if opaque is None and _needs_tidying(model):
         model = _tidied(model, name)
+        widen_constants(model)
     if opaque is None:
         keep_grids(model)
     return Source(model, names, opaque, notes)

@@ -2,6 +2,7 @@
 
 1. A QuantizeLinear or DequantizeLinear beside it has parameters that are of no use: which tensor, which number.
 2. It computes on real numbers: a tensor that should be quantized is not.
+3. Its scales are chosen at each run ("dynamic range"). `rocketnpu quantize` makes constants of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from rocketnpu.frontends.onnx.net import Net, Node
 from rocketnpu.frontends.onnx.operators import is_known
 from rocketnpu.frontends.onnx.qdq import DEQUANTIZE, QUANTIZE
 
+DYNAMIC = frozenset({"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"})
+"""What dynamic ranges are written with."""
 RULE = "scales and zero points are constants that the NPU can hold"
 
 
@@ -21,6 +24,8 @@ def why_as_it_is(net: Net, node: Node) -> str | None:
     if node.op_type in (QUANTIZE, DEQUANTIZE):
         found = flaw(net, node)
         return None if found is None else f"{RULE} ({found})"
+    if node.op_type in DYNAMIC:
+        return "a scale that is chosen at each run has no NPU form"
     if not is_known(node.op_type):
         return None
     beside = [net.producer(name, DEQUANTIZE) for name in node.inputs if name]

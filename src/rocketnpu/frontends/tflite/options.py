@@ -25,8 +25,9 @@ from rocketnpu.unary import FUNCTIONS
 
 _OPTION_NAMES = enum_names("BuiltinOptions")
 
-_USUAL_BIAS_TYPES = (schema.TensorType.FLOAT32, schema.TensorType.INT32)
-"""FLOAT32, the schema's default, means "as the kernel has it", which is INT32 for 8-bit operands."""
+_USUAL_BIAS_TYPES = (schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.INT64)
+"""FLOAT32, the schema's default, means "as the kernel has it": INT32 for 8-bit operands, INT64 for 16-bit ones."""
+_TYPE_NAMES = enum_names("TensorType")
 
 
 def _conv(context: Context) -> Result:
@@ -78,8 +79,6 @@ def _fully_connected(context: Context) -> Result:
     unsupported = _bias_type(context)
     if context.table.WeightsFormat() != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         unsupported = "its weights are shuffled"
-    elif context.table.AsymmetricQuantizeInputs():
-        unsupported = "it quantizes its input when it runs"
     elif context.table.QuantSpecLength():
         unsupported = "it has a quant_spec"
     return FullyConnectedOptions(context.activation(), bool(context.table.KeepNumDims())), unsupported
@@ -87,7 +86,7 @@ def _fully_connected(context: Context) -> Result:
 
 def _bias_type(context: Context) -> str | None:
     number = context.table.QuantizedBiasType()
-    return None if number in _USUAL_BIAS_TYPES else f"its quantized bias type is number {number}"
+    return None if number in _USUAL_BIAS_TYPES else f"its quantized bias type is {_TYPE_NAMES.get(number, number)}"
 
 
 def _elementwise(context: Context) -> Result:

@@ -14,6 +14,7 @@ from rocketnpu.errors import ModelError, counted
 from rocketnpu.frontends.tflite.flatbuffer import Reader, enum_names, malformed_is_model_error, read_root
 from rocketnpu.frontends.tflite.opaque import custom_options, custom_shapes, missing_kernel, opaque_reason
 from rocketnpu.frontends.tflite.options import read_options
+from rocketnpu.frontends.tflite.packed import PACKED, UNPACKING, unpacked
 from rocketnpu.frontends.tflite.shapes import ShapeInference, check_shape
 from rocketnpu.frontends.tflite.shared_state import SharedState
 from rocketnpu.frontends.tflite.sparse import dense_constant
@@ -35,8 +36,8 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
     "COMPLEX64": np.dtype("<c8"),
     "COMPLEX128": np.dtype("<c16"),
 }
-"""Tensor types that numpy can hold. The others (strings, packed 4-bit ...) have dtype object: operators on them run on
-the CPU."""
+"""Tensor types that numpy can hold; constants of 4 bits are unpacked (packed.py). The others (strings ...) have dtype
+object: operators on them run on the CPU."""
 
 _TYPE_NAMES = enum_names("TensorType")
 _KIND_NAMES = enum_names("BuiltinOperator")
@@ -48,12 +49,14 @@ class _SourceTensor:
 
     `signature`: its shape with -1 for the sizes that may change, empty where the file has none. `opaque` and
     `unsupported` say why operators on it are left to LiteRT. `is_stored`: the file holds its data.
+    `is_packed`: it does so in 4 bits.
     """
 
     tensor: Tensor
     signature: tuple[int, ...]
     is_variable: bool
     is_stored: bool
+    is_packed: bool
     opaque: str | None
     unsupported: str | None
 
@@ -126,17 +129,21 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
         type_name = _TYPE_NAMES.get(table.Type())
         if type_name is None:
             raise ModelError(f"tensor {name} has unknown type number {table.Type()}")
-        dtype = DTYPES.get(type_name, np.dtype(object))
+        index = _buffer(table, name, buffers)
+        stored = reader.stored(buffers[index])
+        is_packed = type_name == PACKED and stored.size > 0 and table.Sparsity() is None
+        dtype = np.dtype(np.int8) if is_packed else DTYPES.get(type_name, np.dtype(object))
         shape = tuple(int(size) for size in reader.numbers(table, "Shape"))
         check_shape(name, shape, dtype)
         quantization = table.Quantization()
         details = "" if quantization is None or not quantization.DetailsType() else "custom quantization"
         grid = None if quantization is None else _read_quantization(reader, quantization, name, shape, dtype)
-        index = _buffer(table, name, buffers)
-        stored = reader.stored(buffers[index])
         opaque = None if not dtype.hasobject else f"the type {type_name} of tensor {name} has no NPU form"
         data = None
-        if table.Sparsity() is not None and stored.size and opaque is None:
+        if is_packed:
+            reader.spend(math.prod(shape))
+            data = unpacked(stored, shape, name)
+        elif table.Sparsity() is not None and stored.size and opaque is None:
             values = _values(reader, stored, name, (stored.size // dtype.itemsize,), dtype)
             data = dense_constant(reader, table.Sparsity(), values, shape, name)
         elif stored.size and opaque is None:
@@ -151,6 +158,7 @@ def _read_tensor(reader: Reader, table: Any, name: str, buffers: Sequence[Any]) 
             signature=tuple(int(size) for size in reader.numbers(table, "ShapeSignature")),
             is_variable=bool(table.IsVariable()),
             is_stored=stored.size > 0,
+            is_packed=is_packed,
             opaque=opaque,
             unsupported=f"tensor {name} has {details}" if details else None,
         )
@@ -289,6 +297,9 @@ class _Operators:
         results = tuple(tensors[name] for name in operator.outputs)
         options, unsupported = read_options(self._reader, table, operator.kind, where, operands, results)
         unsupported = unsupported or next((source.unsupported for source in used if source.unsupported), None)
+        packed = next((source.tensor.name for source in used if source.is_packed), None)
+        if packed is not None and operator.kind not in UNPACKING:
+            unsupported = unsupported or f"tensor {packed} has type {PACKED}"
         return replace(operator, options=options, unsupported=unsupported)
 
     def _is_shared(self, source: _SourceTensor) -> bool:

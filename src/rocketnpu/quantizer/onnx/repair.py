@@ -1,11 +1,13 @@
 """Float ONNX models as ONNX Runtime's quantizer takes them: whole, of fixed sizes, of an opset that knows channels.
 
 1. What `frontends.onnx_model` promises: one file, a batch of no fixed size is 1, arithmetic on shapes is done.
-2. Opset 13 at least, the first that can say "per channel".
-3. float16 tensors become float32, inputs and outputs too: the quantizer wants float32.
-4. ONNX Runtime's basic optimizations: batch normalization and constant factors go into the convolutions before them.
-5. Operators that the quantizer or the NPU knows by another name get that name (rewrite.py).
-6. Nodes have names that differ, by which the quantizer is told what to leave alone.
+2. Integer weights and dynamic ranges are real numbers (real.py), and transposed convolutions have one group
+   (groups.py).
+3. Opset 13 at least, the first that can say "per channel".
+4. float16 tensors become float32, inputs and outputs too: the quantizer wants float32.
+5. ONNX Runtime's basic optimizations: batch normalization and constant factors go into the convolutions before them.
+6. Operators that the quantizer or the NPU knows by another name get that name (rewrite.py).
+7. Nodes have names that differ, by which the quantizer is told what to leave alone.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.model import MIN_OPSET, QUANTIZING, opset, read_model
 from rocketnpu.frontends.onnx.session import FATAL_ONLY
 from rocketnpu.frontends.opening import AS_IT_IS
+from rocketnpu.quantizer.onnx.groups import join_groups
+from rocketnpu.quantizer.onnx.real import make_real
 from rocketnpu.quantizer.onnx.rewrite import add_pairwise, convolve_normalizations, own_biases
 from rocketnpu.sandbox import Guarded
 
@@ -37,6 +41,8 @@ def repair(data: bytes, name: str) -> bytes:
     if source.opaque is not None:
         raise ModelError(f"{name} can't be quantized: {source.opaque}")
     model = source.model
+    with refusal_is_model_error(f"{name} can't be prepared for quantization"):
+        make_real(model)
     for node in model.graph.node:
         if node.op_type in QUANTIZING:
             raise ModelError(f"{name} is quantized already: it has {node.op_type}; give the float model")
@@ -44,6 +50,7 @@ def repair(data: bytes, name: str) -> bytes:
         if opset(model) < MIN_OPSET:
             model = library("onnx.version_converter").convert_version(model, MIN_OPSET)
         _widen_halves(model)
+        join_groups(model)
         add_pairwise(model)
         model = _optimized(model)
         convolve_normalizations(model)
@@ -75,7 +82,7 @@ def _optimized_file(data: bytes) -> bytes:
 
 
 def _widen_halves(model: Any) -> None:
-    """Rule 3. Casts that change nothing any more go with rule 4."""
+    """Rule 4. Casts that change nothing any more go with rule 5."""
     onnx, numpy_helper = library("onnx"), library("onnx.numpy_helper")
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     graph = model.graph
@@ -94,7 +101,7 @@ def _widen_halves(model: Any) -> None:
 
 
 def _optimized(model: Any) -> Any:
-    """Rule 4, with the shapes of all tensors inferred. ONNX Runtime computes what depends on constants alone, so that
+    """Rule 5, with the shapes of all tensors inferred. ONNX Runtime computes what depends on constants alone, so that
     it may die of it."""
     onnx = library("onnx")
     operators = operators_of(model)
