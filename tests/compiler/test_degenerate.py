@@ -68,6 +68,31 @@ def test_one_subnormal_scale_leaves_the_other_biases_as_they_are() -> None:
     assert_within_1(model.build(model.quantized(conv, (0.05, 0))))
 
 
+@pytest.mark.parametrize("strange", [1e-44, 1e-30, 1e20])
+def test_a_zero_filter_in_a_sum_of_pieces(strange: float) -> None:
+    """A kernel of 35 rows is two convolutions, whose units all channels share."""
+    scales = np.array([0.01, strange, 0.02, 0.005], np.float32)
+    weights = np.random.default_rng(0).integers(-127, 128, (4, 2, 35, 1)).astype(np.int8)
+    weights[1] = 0
+    model = OnnxBuilder()
+    conv = model.node("Conv", model.real_input((1, 2, 40, 3), (0.02, 3)), model.weights(weights, scales))
+    assert_within_1(model.build(model.quantized(conv, (0.9, 5))))
+
+
+def test_gains_too_far_apart_in_a_sum_of_pieces_are_named() -> None:
+    weights = np.random.default_rng(0).integers(-127, 128, (2, 2, 35, 1)).astype(np.int8)
+    model = OnnxBuilder()
+    x = model.real_input((1, 2, 40, 3), (0.02, 3))
+    conv = model.node("Conv", x, model.weights(weights, np.array([1e-4, 50.0], np.float32)))
+    (reason,) = [
+        op.reason or ""
+        for step in rn.compile(model.build(model.quantized(conv, (0.9, 5), name="result"))).steps
+        for op in step.operators
+        if op.kind == "CONV_2D"
+    ]
+    assert reason.endswith("(result has gains of 2.22e-06 to 1.11)")
+
+
 def assert_within_1(model: bytes) -> None:
     """All convolutions are on the NPU, and each of their bytes is within 1 of ONNX Runtime's."""
     program = rn.compile(model)

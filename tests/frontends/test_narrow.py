@@ -98,6 +98,20 @@ def test_4_bit_constants_that_something_else_reads_stay() -> None:
     assert found.tolist() == [2, -7, 8, 1]
 
 
+def test_an_integer_convolution_by_itself_runs_on_the_cpu() -> None:
+    model = OnnxBuilder()
+    x, weights = model.input((1, 4, 3, 3), np.uint8, name="x"), model.constant(SEVENS[:4, 0, 0, :4].reshape(4, 4, 1, 1))
+    y = model.node("ConvInteger", x, weights, model.constant(np.uint8(128)), name="y")
+    values = np.random.default_rng(0).integers(0, 256, (1, 4, 3, 3)).astype(np.uint8)
+    with rn.Session(model.build(y, dtype=np.int32), device="emulator") as session:
+        (found,) = session.run(values).values()
+        assert [op.reason for step in session.steps for op in step.operators] == [
+            "ConvInteger with an int32 result has no NPU form"
+        ]
+    exact = np.einsum("oi,bihw->bohw", SEVENS[:4, 0, 0, :4].astype(np.int64), values.astype(np.int64) - 128)
+    assert np.array_equal(found, exact)
+
+
 @pytest.mark.parametrize("name", ["t_int16x8.tflite", "q_int16_act.onnx"])
 def test_16_bit_activations_run_on_the_cpu_and_say_so(shared: Path, name: str) -> None:
     program = rn.compile(shared / "cases" / name)

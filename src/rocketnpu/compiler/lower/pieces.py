@@ -222,7 +222,10 @@ def _fraction_bits(convs: Sequence[Convolution], pieces: Sequence[Sequence[Convo
         off = reach * float(pairs.relative_errors.max()) + len(pieces[0]) * float(pairs.roundings.max())
         off += 0.5 * float(conv.gains.max()) + float(bias_errors(conv).max())
         if off >= 0.5:
-            raise ConstraintError(f"a sum of smaller convolutions is less than half a step off: {off:.2f} steps")
+            found = f"{conv.output} has gains of {gains.min():.3g} to {gains.max():.3g}"
+            raise ConstraintError(
+                f"a sum of smaller convolutions is less than half a step off: {off:.2f} steps ({found})"
+            )
     return bits
 
 

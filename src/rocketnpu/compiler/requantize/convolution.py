@@ -107,12 +107,17 @@ def _sloped(conv: Convolution) -> Requantization:
 
     shifts = range(1, 1 + min(SHIFT_MAX, math.floor(math.log2(MULTIPLIER_MAX / max(steepest, 1 / MULTIPLIER_MAX)))))
     if not shifts:
-        raise ConstraintError(f"slopes of negative values are at most {MULTIPLIER_MAX // 2}")
+        raise ConstraintError(
+            f"slopes of negative values are at most {MULTIPLIER_MAX // 2} ({conv.output} has one of {steepest:.3g})"
+        )
     slope_shift = min(shifts, key=negative_error)
     slopes = np.rint(np.ldexp(wanted, slope_shift))
     residue = max(float((np.minimum(reach, OUTPUT_SPAN) * gain_error).max()), negative_error(slope_shift))
     if residue >= 0.5:
-        raise ConstraintError(f"gains and slopes of the channels fit one task: error {residue:.2f}, below half a step")
+        raise ConstraintError(
+            f"gains and slopes of the channels fit one task: error {residue:.2f} steps, below half a step"
+            f" ({conv.output} has gains of {conv.gains.min():.3g} to {largest:.3g}, slopes of up to {steepest:.3g})"
+        )
     return Requantization(
         weights=conv.weights,
         alu=input_folded(conv),

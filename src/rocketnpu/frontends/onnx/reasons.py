@@ -14,8 +14,10 @@ from rocketnpu.frontends.onnx.net import Net, Node
 from rocketnpu.frontends.onnx.operators import is_known
 from rocketnpu.frontends.onnx.qdq import DEQUANTIZE, QUANTIZE
 
-DYNAMIC = frozenset({"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"})
-"""What dynamic ranges are written with."""
+DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
+"""Operators that choose a scale."""
+INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
+"""Operators without a scale of their own, mostly behind such a one."""
 RULE = "scales and zero points are constants that the NPU can hold"
 
 
@@ -24,8 +26,12 @@ def why_as_it_is(net: Net, node: Node) -> str | None:
     if node.op_type in (QUANTIZE, DEQUANTIZE):
         found = flaw(net, node)
         return None if found is None else f"{RULE} ({found})"
-    if node.op_type in DYNAMIC:
+    if node.op_type in DYNAMIC or (
+        node.op_type in INTEGER and net.producer(node.inputs[0], "DynamicQuantizeLinear") is not None
+    ):
         return "a scale that is chosen at each run has no NPU form"
+    if node.op_type in INTEGER:
+        return f"{node.op_type} with an int32 result has no NPU form"
     if not is_known(node.op_type):
         return None
     beside = [net.producer(name, DEQUANTIZE) for name in node.inputs if name]
