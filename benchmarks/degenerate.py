@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import rocketnpu as rn
-from benchmarks.degenerate_draws import KINDS, Layer, describe, draw, exact
+from benchmarks.degenerate_draws import KINDS, WEIGHTED, Layer, describe, draw, exact
 from benchmarks.degenerate_files import FORMATS, TENSORS, has_format, result_of, write
 
 ON_NPU, LEFT, LEFT_REFUSED, REFUSED, WRONG = "NPU, within 1", "CPU", "CPU, refused", "refused", "WRONG"
@@ -28,14 +28,15 @@ OUTCOMES = (ON_NPU, LEFT, LEFT_REFUSED, REFUSED, WRONG)
 
 @dataclass(frozen=True)
 class Case:
-    """One draw: everything follows from these."""
+    """One draw: everything follows from these. `kinds` are those that take turns."""
 
     seed: int
     number: int
+    kinds: tuple[str, ...] = KINDS
 
     def layer(self) -> tuple[Layer, str]:
         """The layer and the format of its file."""
-        combinations = [(kind, format_) for kind in KINDS for format_ in FORMATS if has_format(kind, format_)]
+        combinations = [(kind, format_) for kind in self.kinds for format_ in FORMATS if has_format(kind, format_)]
         kind, format_ = combinations[self.number % len(combinations)]
         return draw(np.random.default_rng((self.seed, self.number)), kind, format_), format_
 
@@ -89,25 +90,21 @@ def _named(kind: str, sentence: str) -> Outcome:
     return Outcome(kind if tensor and number else WRONG, sentence)
 
 
-def cases(count: int, seed: int) -> Iterator[Case]:
-    """The draws of a seed."""
-    return (Case(seed, number) for number in range(count))
+def cases(convolutions: int, others: int, seed: int) -> Iterator[Case]:
+    """The draws of a seed: layers with weights, then the other kinds."""
+    for count, kinds in ((convolutions, WEIGHTED), (others, tuple(kind for kind in KINDS if kind not in WEIGHTED))):
+        yield from (Case(seed, number, kinds) for number in range(count))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.degenerate", description=__doc__)
-    parser.add_argument("--draws", type=int, default=5000)
+    parser.add_argument("--draws", type=int, default=5000, help="convolutions and fully connected layers (5000)")
+    parser.add_argument("--others", type=int, default=1000, help="element-wise operators (1000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="the number of one draw, which is described")
     arguments = parser.parse_args()
-    if arguments.only is not None:
-        layer, format_ = Case(arguments.seed, arguments.only).layer()
-        found = outcome(layer, format_)
-        print(f"{format_} {describe(layer)}\n{found.kind} {found.words}")
-        return int(found.kind == WRONG)
     table, sentences, on_npu = Counter[tuple[str, str, str]](), Counter[str](), list[Outcome]()
     wrong = 0
-    for case in cases(arguments.draws, arguments.seed):
+    for case in cases(arguments.draws, arguments.others, arguments.seed):
         layer, format_ = case.layer()
         found = outcome(layer, format_)
         table[layer.kind, format_, found.kind] += 1
