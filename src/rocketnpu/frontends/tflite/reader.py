@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from rocketnpu.frontends.tflite.flatbuffer import Reader, enum_names, malformed_
 from rocketnpu.frontends.tflite.opaque import custom_options, custom_shapes, missing_kernel, opaque_reason
 from rocketnpu.frontends.tflite.options import read_options
 from rocketnpu.frontends.tflite.packed import PACKED, UNPACKING, unpacked
+from rocketnpu.frontends.tflite.shape_arithmetic import computed
 from rocketnpu.frontends.tflite.shapes import ShapeInference, check_shape
 from rocketnpu.frontends.tflite.shared_state import SharedState
 from rocketnpu.frontends.tflite.sparse import dense_constant
@@ -84,7 +85,8 @@ def load_tflite(model: bytes, name: str, open_inputs: bool = False) -> Graph:
     if open_inputs:
         for index in inputs:
             sources[index] = _opened(sources[index])
-    operators, tensors = _Operators(reader, root, sources, [names[index] for index in inputs]).read(name)
+    ends = [[names[index] for index in indices] for indices in (inputs, outputs)]
+    operators, tensors = _Operators(reader, root, sources, *ends).read(name)
     graph = Graph(
         tensors=tensors,
         operators=operators,
@@ -230,14 +232,21 @@ def _values(
 class _Operators:
     """The operators of the first subgraph while they are read, and the tensors with their settled shapes."""
 
-    def __init__(self, reader: Reader, root: Any, sources: Sequence[_SourceTensor], inputs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        root: Any,
+        sources: Sequence[_SourceTensor],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+    ) -> None:
         self._reader, self._root, self._sources = reader, root, sources
         signatures = {source.tensor.name: source.signature for source in sources if source.signature}
         self._shapes = ShapeInference({source.tensor.name: source.tensor for source in sources}, inputs, signatures)
-        self._inputs = frozenset(inputs)
+        self._inputs, self._outputs = frozenset(inputs), frozenset(outputs)
 
     def read(self, model_name: str) -> tuple[tuple[Operator, ...], dict[str, Tensor]]:
-        """All operators but those that unpack constants, and all tensors."""
+        """All operators but those that give constants, and all tensors."""
         reader = self._reader
         with malformed_is_model_error(f"the list of operators of {model_name}"):
             codes = reader.tables(self._root, "OperatorCodes")
@@ -254,7 +263,7 @@ class _Operators:
                         f"operator {index} has operator code {code}, but the file has {counted(len(kinds), 'code')}"
                     )
                 operator = self._read_operator(table, index, kinds[code], customs[code], shared)
-            if not self._unpacks_constant(operator):
+            if not self._gives_constant(operator):
                 operators.append(operator)
         return tuple(operators), self._shapes.tensors
 
@@ -308,15 +317,26 @@ class _Operators:
             return True
         return source.tensor.dtype.hasobject and not source.is_stored and source.tensor.name not in self._inputs
 
-    def _unpacks_constant(self, operator: Operator) -> bool:
-        """Whether the operator is a DENSIFY of a constant, which is dense from the start; its result is one then."""
-        if operator.kind != "DENSIFY" or len(operator.inputs) != 1 or len(operator.outputs) != 1:
+    def _gives_constant(self, operator: Operator) -> bool:
+        """Whether the operator's result is a constant of the graph from now on: a dense one, or a shape."""
+        tensors = self._shapes.tensors
+        if not self._outputs.isdisjoint(operator.outputs):
             return False
-        source, result = self._shapes.tensors[operator.inputs[0] or ""], self._shapes.tensors[operator.outputs[0]]
-        if source.data is None or (source.shape, source.dtype) != (result.shape, result.dtype):
+        data = _dense(operator, tensors)
+        if data is None:
+            data = computed(operator, tensors)
+        if data is None:
             return False
-        self._shapes.tensors[result.name] = replace(result, data=source.data)
+        tensors[operator.outputs[0]] = replace(tensors[operator.outputs[0]], data=data)
         return True
+
+
+def _dense(operator: Operator, tensors: Mapping[str, Tensor]) -> NDArray[Any] | None:
+    """The result of a DENSIFY of a constant, which is dense from the start."""
+    if operator.kind != "DENSIFY" or len(operator.inputs) != 1 or len(operator.outputs) != 1:
+        return None
+    source, result = tensors[operator.inputs[0] or ""], tensors[operator.outputs[0]]
+    return source.data if (source.shape, source.dtype) == (result.shape, result.dtype) else None
 
 
 def _kind(code: Any) -> str:

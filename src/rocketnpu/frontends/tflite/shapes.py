@@ -207,6 +207,10 @@ def _output_shape(operator: Operator, tensors: Mapping[str, Tensor], where: str)
             return _broadcast(source, operands[1], where)
         case _ if operator.kind == "RESHAPE":
             return _reshape(operator, source, tensors, where)
+        case _ if operator.kind == "EXPAND_DIMS":
+            return _expanded(source, [None if name is None else tensors[name] for name in operator.inputs])
+        case _ if operator.kind in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"):
+            return _blocks(operator.kind, source, [None if name is None else tensors[name] for name in operator.inputs])
         case _ if operator.kind in SHAPE_KEEPING:
             return source
         case _:
@@ -230,6 +234,33 @@ def _reshape(operator: Operator, source: _Shape, tensors: Mapping[str, Tensor], 
     if any(size < 0 for size in sizes) or math.prod(sizes) != elements:
         raise ModelError(f"{where} has the target {target.tolist()}, which the input {source} can't be given")
     return tuple(sizes)
+
+
+def _expanded(source: _Shape, operands: Sequence[Tensor | None]) -> _Shape | None:
+    """With a dimension of one element at a constant place; None for an operand that LiteRT refuses."""
+    data = operands[1].data if len(operands) > 1 and operands[1] is not None else None
+    axis = int(data.reshape(-1)[0]) if data is not None and data.size == 1 else len(source) + 1
+    if not -len(source) - 1 <= axis <= len(source):
+        return None
+    axis %= len(source) + 1
+    return (*source[:axis], 1, *source[axis:])
+
+
+def _blocks(kind: str, source: _Shape, operands: Sequence[Tensor | None]) -> _Shape | None:
+    """The batch and the sizes behind it, which are divided by, or multiplied with, those of a block. None for operands
+    that are not constant, or don't fit: LiteRT refuses these."""
+    data = [operand.data for operand in operands[1:] if operand is not None and operand.data is not None]
+    if len(data) != 2 or data[0].ndim != 1 or data[1].shape != (data[0].size, 2) or data[0].size >= len(source):
+        return None
+    block, around = [int(size) for size in data[0]], data[1].astype(np.int64).sum(1).tolist()
+    inner, rest, area = source[1 : 1 + len(block)], source[1 + len(block) :], math.prod(block)
+    if min(block) < 1:
+        return None
+    if kind == "SPACE_TO_BATCH_ND":
+        sizes = [(size + more) // step for size, more, step in zip(inner, around, block, strict=True)]
+        return (source[0] * area, *sizes, *rest)
+    sizes = [size * step - less for size, less, step in zip(inner, around, block, strict=True)]
+    return (source[0] // area, *sizes, *rest) if min(sizes) >= 0 else None
 
 
 def _conv(kind: str, options: ConvOptions, source: _Shape, rest: list[_Shape | None], where: str) -> _Shape:
