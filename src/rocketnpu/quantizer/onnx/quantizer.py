@@ -4,6 +4,7 @@
 2. Operators that have no form on the NPU stay float, and so does what `borders.py` finds.
 3. Functions of one tensor are quantized as a whole (functions.py).
 4. Inputs and outputs stay float32.
+5. A resize keeps the grid. Its results are within the range of what it reads, or a little beyond (cubic).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _quantized(model: Any, ranges: Mapping[str, Range], left: Collection[str]) -
     """The quantizer's own result, an onnx.ModelProto."""
     tool, calibrate = library("onnxruntime.quantization"), library("onnxruntime.quantization.calibrate")
     statistics = calibrate.TensorsData(
-        tool.CalibrationMethod.MinMax, {name: range_.bounds for name, range_ in ranges.items()}
+        tool.CalibrationMethod.MinMax, {name: range_.bounds for name, range_ in _resized(model, ranges).items()}
     )
     with refusal_is_model_error("ONNX Runtime's quantizer refuses the model"), tempfile.TemporaryDirectory() as folder:
         source, target, cache = (Path(folder) / name for name in ("float.onnx", "quantized.onnx", "ranges.json"))
@@ -73,6 +74,15 @@ def _quantized(model: Any, ranges: Mapping[str, Range], left: Collection[str]) -
             calibration_cache_path=cache,
         )
         return _model(target.read_bytes())
+
+
+def _resized(model: Any, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges, with those of resized tensors as before the resize, so that both have one grid (rule 5)."""
+    found = dict(ranges)
+    for node in model.graph.node:
+        if node.op_type == "Resize" and found.keys() >= {node.input[0], node.output[0]}:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def _model(data: bytes) -> Any:

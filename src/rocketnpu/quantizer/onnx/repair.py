@@ -29,6 +29,7 @@ from rocketnpu.frontends.opening import AS_IT_IS
 from rocketnpu.quantizer.onnx.groups import join_groups
 from rocketnpu.quantizer.onnx.real import make_real
 from rocketnpu.quantizer.onnx.rewrite import add_pairwise, convolve_normalizations, own_biases
+from rocketnpu.quantizer.onnx.rewrite_nodes import multiply_by_reciprocals, pool_maxima
 from rocketnpu.sandbox import Guarded
 
 
@@ -54,6 +55,8 @@ def repair(data: bytes, name: str) -> bytes:
         add_pairwise(model)
         model = _optimized(model)
         convolve_normalizations(model)
+        multiply_by_reciprocals(model)
+        pool_maxima(model)
         own_biases(model)
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{index}"
