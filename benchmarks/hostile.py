@@ -98,7 +98,7 @@ def _tflite_cases(chance: random.Random) -> Iterator[tuple[str, bool, Run]]:
             graph = load_model(bytes(builder.Output()))
         except (Error, TypeError):  # a number too large for its field, or a file that is refused at once
             continue
-        if graph.opaque is None:
+        if all(operator.opaque is None for operator in graph.operators):
             allowed = litert_allows(graph)
             yield graph.operators[0].kind, allowed, lambda graph=graph: _run_tflite(graph)
 
@@ -107,7 +107,9 @@ def _tflite_operators() -> Iterator[tuple[tuple[str, ...], bytes]]:
     """One piece for each operator and combination of types in the shared models."""
     for file in sorted((shared_folder() / "models").rglob("*.tflite")):
         graph = load_model(file)
-        for operator in () if graph.opaque else graph.operators:
+        for operator in graph.operators:
+            if operator.opaque is not None:
+                continue
             tensors = [graph.tensors[name] for name in operator.inputs if name is not None]
             data = list(dict.fromkeys(tensor.name for tensor in tensors if tensor.data is None))
             types = (operator.kind, *(str(tensor.dtype) for tensor in tensors))
@@ -120,7 +122,7 @@ def _damage(tree: Any, chance: random.Random) -> None:
     tensor, operator, buffer = chance.choice(graph.tensors), graph.operators[0], chance.choice(tree.buffers)
     options = vars(operator.builtinOptions) if operator.builtinOptions else {}
     fields = [name for name, value in options.items() if isinstance(value, int | float)]
-    match chance.choice(("type", "type", "shape", "shape", "option", "constant", "input", "scale")):
+    match chance.choice(("type", "type", "shape", "shape", "option", "constant", "input", "no scale", *["scale"] * 4)):
         case "type":
             tensor.type = chance.choice((0, 1, 2, 3, 4, 6, 7, 9, 10, 16))
         case "shape":
@@ -131,6 +133,14 @@ def _damage(tree: Any, chance: random.Random) -> None:
             words = np.frombuffer(bytes(buffer.data)[: len(buffer.data) // 4 * 4], np.int32).copy()
             words[chance.randrange(words.size)] = chance.choice(NUMBERS)
             buffer.data = words.view(np.uint8)
+        case "scale" if tensor.quantization is not None and tensor.quantization.scale is not None:
+            scales = np.array(tensor.quantization.scale, np.float32)
+            scales[chance.choice((0, slice(None)))] = np.float32(2.0 ** chance.uniform(-60, 40))
+            tensor.quantization.scale = scales
+            if chance.random() < 0.3 and tensor.quantization.zeroPoint is not None:
+                points = np.array(tensor.quantization.zeroPoint, np.int64)
+                points[:] = chance.choice((-128, -1, 0, 127, 255))
+                tensor.quantization.zeroPoint = points
         case "input":
             inputs = list(operator.inputs)
             inputs[chance.randrange(len(inputs) + 1) :] = chance.choice(
@@ -148,8 +158,8 @@ def _other_shape(shape: Any, chance: random.Random) -> list[int]:
 
 
 def _run_tflite(graph: Graph) -> None:
-    engine = Engine(graph.model, "plain", 1, None)
-    engine.run([_zeros(graph.tensors[name]) for name in graph.inputs])
+    engine = Engine(graph.model, "plain", 1, None, True)
+    engine.run([np.zeros(2, np.int64), *(_zeros(graph.tensors[name]) for name in graph.inputs)])
 
 
 def _zeros(tensor: Tensor) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rocketnpu.errors import DeviceError, ModelError
-from rocketnpu.sandbox import ProcessDiedError
+from rocketnpu.sandbox import ProcessDiedError, process
 from rocketnpu.sandbox.process import Confined
 
 
@@ -43,6 +43,9 @@ class Worker:
                 return [os.getpid(), os.getppid()]
             case "sleep":
                 time.sleep(values[1])
+            case "loop":
+                while True:
+                    pass
             case _:
                 return [value + self.offset for value in values]
         return []
@@ -112,13 +115,22 @@ def test_an_interrupted_run_leaves_no_answer_behind() -> None:
     assert worker.run([1]) == [2]
 
 
+def test_a_run_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_CPU_SECONDS", 0.3)
+    worker = Confined(Worker, 1)
+    with pytest.raises(ProcessDiedError, match=r"more than 0\.3 s of the processor; ROCKETNPU_SANDBOX_SECONDS"):
+        worker.run(["loop"])
+    monkeypatch.setattr(process, "MOST_CPU_SECONDS", 20)
+    assert worker.run([1]) == [2]
+
+
 def test_a_limit_of_memory_set_before_holds_in_the_child() -> None:
     script = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))\n"
         "from rocketnpu.sandbox.process import Confined\n"
         "from rocketnpu.cpu.litert.engine import Engine\n"
-        "try: Confined(Engine, b'', 'plain', 1, None).run([])\n"
+        "try: Confined(Engine, b'', 'plain', 1, None, True).run([])\n"
         "except Exception as error: print(type(error).__name__)\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -137,7 +149,7 @@ def test_a_script_without_a_main_guard_can_start_one_and_it_ends_with_the_script
     script = (
         "from rocketnpu.sandbox.process import Confined\n"
         "from rocketnpu.cpu.litert.engine import Engine\n"
-        "worker = Confined(Engine, b'', 'plain', 1, None)\n"
+        "worker = Confined(Engine, b'', 'plain', 1, None, True)\n"
         "try: worker.run([])\n"
         "except Exception as error: print(type(error).__name__, worker._child._process.pid)\n"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from rocketnpu.archives import open_archive
 from rocketnpu.errors import ModelError
 
 
@@ -50,8 +50,5 @@ def open_npz(path: str | Path) -> Generator[zipfile.ZipFile]:
 
     Raises ModelError when it is damaged, then or while it is read, OSError when it cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise ModelError(f"{path}: not a whole .npz file ({error})") from None
+    with open_archive(path, ".npz file") as archive:
+        yield archive

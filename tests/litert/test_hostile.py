@@ -35,7 +35,12 @@ def _depthwise_convolution_without_its_bias(model: ModelBuilder) -> Any:
     return tree
 
 
-HOSTILE = [_addition_without_scales, _depthwise_convolution_without_its_bias]
+def _addition_onto_a_far_finer_grid(model: ModelBuilder) -> Any:
+    x, y = (model.input(SHAPE, "int8", 1.0, 0) for _ in range(2))
+    return model.model(model.add(x, y, output=Grid(2.0**-24, 0)))
+
+
+HOSTILE = [_addition_without_scales, _addition_onto_a_far_finer_grid, _depthwise_convolution_without_its_bias]
 
 
 @pytest.fixture(params=HOSTILE)
@@ -63,6 +68,14 @@ def test_an_addition_onto_a_much_finer_grid_ends_litert_s_process(scale: float) 
     assert not is_allowed(load_model(data))
     with pytest.raises(ModelError, match="LiteRT crashes on the model's operators ADD"):
         Piece(data).run([np.zeros(SHAPE, np.int8)] * 2)
+
+
+def test_layers_of_usual_scales_start_no_child_and_others_do() -> None:
+    """Published files have scales from a millionth to some hundreds, and dead channels with smaller ones."""
+    for scale, allowed in ((1e-6, True), (300.0, True), (1e-13, False), (1e9, False)):
+        model = ModelBuilder()
+        x = model.input(SHAPE, "int8", scale, 0)
+        assert is_allowed(load_model(model.build(model.unary("RELU", x)))) == allowed, scale
 
 
 def test_types_that_do_not_fit_one_another_are_not_vouched_for() -> None:

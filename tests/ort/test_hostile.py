@@ -36,6 +36,49 @@ def test_a_model_that_onnx_runtime_dies_of_is_refused(hostile: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_piece_keeps_no_data_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even in a function's nested graph: ONNX Runtime would read it from the current folder."""
+    (tmp_path / "secret").write_bytes(bytes(16))
+    monkeypatch.chdir(tmp_path)
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    tensor = onnx.TensorProto(name="w", data_type=kind, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret")
+    ends = [make.make_tensor_value_info(name, kind, [4]) for name in "xy"]
+    inner = make.make_graph([make.make_node("Identity", ["w"], ["z"])], "inner", [], [], [tensor])
+    branch = make.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    opsets = [make.make_opsetid("", 17), make.make_opsetid("own", 1)]
+    function = make.make_function("own", "F", ["c"], ["y"], [branch], opsets[:1])
+    plain = make.make_model(
+        make.make_graph([make.make_node("Identity", ["w"], ["y"])], "net", ends[:1], ends[1:], [tensor])
+    )
+    nested = make.make_model(
+        make.make_graph([make.make_node("F", ["x"], ["y"], domain="own")], "net", ends[:1], ends[1:]),
+        functions=[function],
+        opset_imports=opsets,
+    )
+    for model in (plain, nested):
+        for open_piece in (Piece, Reference):
+            with pytest.raises(ModelError, match="keeps w in another file"):
+                open_piece(model.SerializeToString(), "the piece")
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    model = OnnxBuilder()
+    data = model.build(model.node("Relu", model.input((4,), name="x")), dtype=np.float32)
+    for read in (load_model, Piece):
+        with pytest.raises(ModelError, match="that is not UTF-8 text"):
+            read(data.replace(b"Relu", b"R\xfflu"))
+
+
+def test_shape_arithmetic_that_doubles_at_each_step_takes_no_memory() -> None:
+    model = OnnxBuilder()
+    x = model.constant(np.zeros(4, np.int64))
+    for _ in range(40):
+        x = model.node("Concat", x, x, axis=0)
+    with pytest.raises(ModelError, match="is larger than"):
+        load_model(model.build(model.node("Add", x, model.input((1,), np.int64)), dtype=np.int64))
+
+
 def test_a_function_that_is_named_like_an_operator_is_not_taken_for_it() -> None:
     make, kind = onnx.helper, onnx.TensorProto.INT32
     opsets = [make.make_opsetid("", 13), make.make_opsetid("own", 1)]

@@ -213,6 +213,14 @@ def test_a_piece_with_other_outputs_than_its_step_is_refused() -> None:
             session.run(INPUTS)
 
 
+def test_a_piece_that_makes_other_tensors_than_the_table_says_is_refused() -> None:
+    (output,) = (name for step in PROGRAM.steps if step.place == "cpu" for name in step.outputs)
+    (index,) = (n for n, tensor in enumerate(PROGRAM.tensors) if tensor.name == output)
+    program = decode_program(replaced(("tensors", index, "dtype"), "uint8"))
+    with rn.Session(program) as session, pytest.raises(rn.ModelError, match="but the program says uint8"):
+        session.run(INPUTS)
+
+
 def test_a_program_keeps_its_target() -> None:
     for target in ("any", "rocket", "rknpu"):
         program = replace(PROGRAM, target=target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import flatbuffers
@@ -18,6 +19,7 @@ from rocketnpu.errors import CompileError, ModelError
 from rocketnpu.rknn import load_rknn
 from rocketnpu.rknn.container import HEADER_BYTES, MAGIC, TASK_RECORD, parse_container
 from rocketnpu.rknn.flat import FlatReader
+from rocketnpu.runtime.load import load
 from rocketnpu.runtime.session import Session
 
 from .conftest import NAMES
@@ -107,6 +109,16 @@ def test_a_file_is_judged_by_its_content_not_by_the_compiler_that_it_names(vendo
     data = vendor["a_channel"]
     assert b"2.5.0(comp" in data
     assert load_rknn(data.replace(b"2.5.0(comp", b"2.3.2(comp"), "a") == load_rknn(data, "a")
+
+
+def test_a_relocation_to_a_segment_without_bytes_is_refused(
+    vendor: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = load_rknn(vendor["b_channel"], "b")
+    without = replace(program, segments=tuple(item for item in program.segments if item.name != "scratch"))
+    monkeypatch.setattr("rocketnpu.runtime.load.load_rknn", lambda *_: without)
+    with pytest.raises(ModelError, match="segment 'scratch', which does not exist"):
+        load(vendor["b_channel"])
 
 
 def test_a_refusal_names_the_compiler_of_the_file(vendor: dict[str, bytes]) -> None:

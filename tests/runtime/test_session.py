@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +203,27 @@ def test_a_closed_session_says_so(mixed: Case) -> None:
     for use in (session.run, session.run_isolated):
         with pytest.raises(rn.DeviceError, match="the session is closed"):
             use(mixed.inputs[0] if use == session.run else mixed.expected)
+
+
+def test_closing_beside_submits_ends_them_with_one_clear_line(mixed: Case) -> None:
+    for pause in (0.0, 0.001, 0.005):
+        session, ended = rn.Session(mixed.data, device="emulator"), list[str]()
+
+        def submit(session: rn.Session = session, ended: list[str] = ended) -> None:
+            try:
+                while True:
+                    session.submit(mixed.inputs)
+            except rn.DeviceError as error:
+                ended.append(str(error))
+
+        threads = [threading.Thread(target=submit, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(pause)
+        session.close()
+        for thread in threads:
+            thread.join(20)
+        assert ended == ["the session is closed; make a new one"] * 3
 
 
 def test_two_sessions_do_not_disturb_each_other(mixed: Case) -> None:

@@ -128,5 +128,5 @@ def test_every_cut_of_a_record_is_refused(rocket_record: Path):
     cut = rocket_record.with_name("cut.zip")
     for length in range(0, len(data), 997):
         cut.write_bytes(data[:length])
-        with pytest.raises(ModelError, match="not a record of jobs"):
+        with pytest.raises(ModelError, match="not a whole record of jobs"):
             Record(cut)

@@ -19,6 +19,7 @@ from rocketnpu.inspect import document
 from rocketnpu.inspect.names import shorten
 from rocketnpu.profile import Profile, profile, to_json, to_trace
 from rocketnpu.program.model import ROCKET, Program
+from rocketnpu.saving import write_whole
 
 MEGABYTE = 1_000_000
 _LAYER_COLUMNS = ("step", "operation", "tasks>", "compute>", "memory>", "cycles>", "bound", "read>", "written>")
@@ -44,10 +45,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.trace is not None:
         check_output(arguments.trace, arguments.model, ".json")
         cores = found.totals[-1].cores if found.totals else 1
-        arguments.trace.write_text(json.dumps(to_trace(program, cores)), encoding="utf-8")
+        write_whole(arguments.trace, json.dumps(to_trace(program, cores)).encode())
     if arguments.html is not None:
         check_output(arguments.html, arguments.model, ".html")
-        arguments.html.write_text(html_page(_sections(found)), encoding="utf-8")
+        write_whole(arguments.html, html_page(_sections(found)).encode())
     warn_of_idle_npu(program)
     if arguments.json:
         print_json({**to_json(found), "placement": document.placement(program)})

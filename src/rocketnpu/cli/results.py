@@ -16,6 +16,7 @@ from rocketnpu.cli.terminal import counted, finite, print_table
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.files import read_file
 from rocketnpu.runtime.session import TensorInfo
+from rocketnpu.saving import replacing
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,10 @@ def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays by name, as numpy.savez does but for any name (savez keeps some for itself)."""
-    try:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    npy.write_array(file, np.asarray(array), allow_pickle=False)
-    except OSError as error:
-        error.filename = path  # a full disk does not say which file it was
-        raise
+    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                npy.write_array(file, np.asarray(array), allow_pickle=False)
 
 
 def _describe(tensor: TensorInfo, array: NDArray[Any], labels: Sequence[str], count: int) -> Result:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from rocketnpu.saving import write_whole
+
 COMMANDS = "commands"
 """Name of the segment that holds the register command lists: little-endian 64-bit words."""
 
@@ -181,14 +183,10 @@ class Program:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError."""
+        """Write the program as a .rnpu file, which `rocketnpu.load` reads. Raises OSError; an older file then stays."""
         from rocketnpu.program.container import encode_program  # which imports this module
 
-        try:
-            Path(path).write_bytes(encode_program(self))
-        except OSError as error:
-            error.filename = path  # a full disk does not say which file it was
-            raise
+        write_whole(path, encode_program(self))
 
     def __repr__(self) -> str:
         sizes = f"{len(self.steps)} steps, {len(self.tasks)} tasks, {len(self.tensors)} tensors"

@@ -21,6 +21,7 @@ from rocketnpu.quantizer.place import quantize_for_npu
 from rocketnpu.quantizer.ranges import Tensors, measure
 from rocketnpu.quantizer.report import Comparison, Report, compare
 from rocketnpu.quantizer.samples import InputSets, PictureRule, read_samples
+from rocketnpu.saving import write_whole
 
 EVALUATED = 8
 """Sets of the calibration inputs that the losses are measured on, when there are no others for it."""
@@ -41,7 +42,7 @@ class QuantizedModel:
         """Write the file; raises ModelError for a path that names another kind of file, OSError as the system does."""
         if Path(path).suffix != f".{self.format}":
             raise ModelError(f"{path}: the quantized model is a .{self.format} file")
-        Path(path).write_bytes(self.model)
+        write_whole(path, self.model)
 
 
 def quantize(

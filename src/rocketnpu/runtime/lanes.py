@@ -13,6 +13,8 @@ from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.loaded import LoadedProgram
 from rocketnpu.runtime.pieces import Piece
 
+CLOSED = "the session is closed; make a new one"
+
 
 @dataclass(frozen=True, eq=False)
 class Lane:
@@ -37,6 +39,7 @@ class Lanes:
         self._lanes = [Lane(self._first_loads[0])]
         self._free = [self._lanes[0]]
         self._full = False
+        self._closed = False
         self._changed = threading.Condition()
 
     @contextmanager
@@ -49,24 +52,27 @@ class Lanes:
             self.give_back(lane)
 
     def acquire(self) -> Lane:
-        """A lane, to be given back."""
+        """A lane, to be given back. Raises DeviceError once the lanes are closed, also while it waits."""
         with self._changed:
-            while not self._free and (self._full or not self._grow()):
+            while not self._closed and not self._free and (self._full or not self._grow()):
                 self._changed.wait()
+            if self._closed:
+                raise DeviceError(CLOSED)
             return self._free.pop()
 
     def give_back(self, lane: Lane) -> None:
         """The lane's frame is done."""
         with self._changed:
             self._free.append(lane)
-            self._changed.notify()
+            self._changed.notify_all()  # also `close`, which waits for all of them
 
     def close(self, keep_first_device: bool) -> None:
         """Wait for all frames, then close the devices; the memory of a kept device is given back to it."""
         with self._changed:
+            self._closed = self._full = True
+            self._changed.notify_all()  # those that wait for a lane
             while len(self._free) < len(self._lanes):
                 self._changed.wait()
-            self._full = True
             self._free.clear()
         with ExitStack() as ends:  # all of them, even if one fails
             ends.callback(self._first_loads.clear)

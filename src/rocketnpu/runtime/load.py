@@ -11,6 +11,7 @@ from rocketnpu.errors import ModelError
 from rocketnpu.frontends import SUPPORTED, is_model, load_model
 from rocketnpu.frontends.files import ModelFile, open_model
 from rocketnpu.frontends.opening import AS_IT_IS, Opening, make_opening
+from rocketnpu.program.check import check_program
 from rocketnpu.program.container import decode_program, is_container
 from rocketnpu.program.model import ANY, Program, Target
 from rocketnpu.rknn import load_rknn
@@ -76,9 +77,11 @@ def load(source: str | Path | bytes | ModelFile, *, outputs: str | Collection[st
         return decode_program(data, name)
     if data.startswith(RKNN_MAGIC):
         try:
-            return load_rknn(data, name, ends)
+            program = load_rknn(data, name, ends)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from None
+        check_program(program, name)
+        return program
     if not data:
         raise ModelError(f"{name} is empty; {_COMPILED}")
     raise ModelError(f"{name} is not a compiled program; {_COMPILED}")

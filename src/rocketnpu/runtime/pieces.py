@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from rocketnpu.cpu import litert
 from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
-from rocketnpu.program.model import CpuStep, Step
+from rocketnpu.ir import fits_shape
+from rocketnpu.program.model import CpuStep, Step, TensorEntry
 
 
 class Piece(Protocol):
@@ -54,9 +55,16 @@ def made_inside(step: Step) -> set[str]:
 
 
 def run_piece(
-    piece: Piece, step: CpuStep, values: Mapping[str, NDArray[Any]], inner: Collection[str]
+    piece: Piece,
+    step: CpuStep,
+    values: Mapping[str, NDArray[Any]],
+    inner: Collection[str],
+    entries: Mapping[str, TensorEntry],
 ) -> dict[str, NDArray[Any]]:
-    """The outputs of a step on the CPU, and the tensors of `inner` that do not leave it."""
+    """The outputs of a step on the CPU, and the tensors of `inner` that do not leave it.
+
+    Raises ModelError for outputs that are not as the program's table of tensors, `entries`, says.
+    """
     given = [values[name] for name in step.inputs]
     inside = [name for name in inner if name in made_inside(step)]
     if inside:
@@ -65,6 +73,13 @@ def run_piece(
     results = piece.run(given)
     if len(results) != len(step.outputs):
         raise ModelError(f"step {step.name!r} has {len(step.outputs)} outputs, its piece of a model {len(results)}")
+    for name, result in zip(step.outputs, results, strict=True):
+        entry = entries[name]
+        if result.dtype.name != entry.dtype or not fits_shape(result.shape, entry.shape):
+            raise ModelError(
+                f"step {step.name!r} makes {name!r} as {result.dtype} of shape {result.shape}, but the program says "
+                f"{entry.dtype} of shape {entry.shape}"
+            )
     return dict(zip(step.outputs, results, strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -24,7 +25,7 @@ from rocketnpu.ir import Quantization, Tensor
 from rocketnpu.program.model import CpuStep, NpuStep, Program, Step, TensorEntry
 from rocketnpu.runtime.device import Device
 from rocketnpu.runtime.devices import find_device, open_device, target_of
-from rocketnpu.runtime.lanes import Lane, Lanes
+from rocketnpu.runtime.lanes import CLOSED, Lane, Lanes
 from rocketnpu.runtime.load import check_not_opened, load_program
 from rocketnpu.runtime.pieces import StatefulPieces, made_inside, run_piece
 
@@ -123,6 +124,7 @@ class Session:
         self._workers = ThreadPoolExecutor(MOST_FRAMES, thread_name_prefix="rocketnpu-frame")
         self._process = os.getpid()
         self._closed = False
+        self._closing = threading.Lock()
 
     @property
     def program(self) -> Program:
@@ -204,7 +206,8 @@ class Session:
                 if isinstance(step, NpuStep):
                     self._run_on_npu(lane, [step], values, step.outputs)
                 else:
-                    values.update(run_piece(self._isolated_state.piece(step, lane.pieces), step, values, ()))
+                    piece = self._isolated_state.piece(step, lane.pieces)
+                    values.update(run_piece(piece, step, values, (), self._entries))
                 results.update({name: values[name] for name in step.outputs})
         return results
 
@@ -220,13 +223,14 @@ class Session:
 
     def close(self) -> None:
         """Wait for the frames under way, then release the device if this session opened it; twice is harmless."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() != self._process:
-            return  # a forked child: all this belongs to the parent
-        self._workers.shutdown()
-        self._lanes.close(keep_first_device=not self._owns_device)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            if os.getpid() != self._process:
+                return  # a forked child: all this belongs to the parent
+            self._lanes.close(keep_first_device=not self._owns_device)
+            self._workers.shutdown()
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
@@ -242,7 +246,7 @@ class Session:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise DeviceError("the session is closed; make a new one")
+            raise DeviceError(CLOSED)
         if os.getpid() != self._process:
             raise DeviceError("the session was made before this process was forked; make a new one in the child")
 
@@ -325,9 +329,9 @@ class Session:
     def _run_on_cpu(self, lane: Lane, frame: int, step: CpuStep, values: Arrays, inner: Collection[str]) -> Arrays:
         piece = self._state.piece(step, lane.pieces)
         if not piece.keeps_state:
-            return run_piece(piece, step, values, inner)
+            return run_piece(piece, step, values, inner, self._entries)
         with self._state.turn(frame, step.name):
-            return run_piece(piece, step, values, inner)
+            return run_piece(piece, step, values, inner, self._entries)
 
     def _from_reference(self, reference: Mapping[str, ArrayLike], step: Step, name: str) -> NDArray[Any]:
         if name not in reference:

@@ -2,6 +2,7 @@
 
 The child is a fresh interpreter, so that a program that starts one needs no `if __name__ == "__main__"`. It ends with
 its parent, takes no memory that the machine does not have, and what it writes to stderr as it dies is not shown.
+A run that takes more than MOST_CPU_SECONDS of the processor ends it.
 This guards against crashes, not against a file that takes the child over: both sides trust what the other one sends.
 """
 
@@ -16,10 +17,16 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 from rocketnpu.errors import DeviceError, Error
 from rocketnpu.sandbox import ProcessDiedError, Runs
+
+MOST_CPU_SECONDS = float(os.environ.get("ROCKETNPU_SANDBOX_SECONDS", "20"))
+"""Processor time of one run; the first one builds the object too. A loop that never ends takes no more than this."""
+_LOOK_SECONDS = 0.5
+"""How often the parent looks at the child's processor time."""
 
 
 class Confined:
@@ -85,9 +92,25 @@ class _Child:
             self._pending = None
         try:
             self._pipe.send(values)
+            begun = self._cpu_seconds()
+            while not self._pipe.poll(_LOOK_SECONDS):
+                if self._cpu_seconds() - begun > MOST_CPU_SECONDS:
+                    raise ProcessDiedError(
+                        f"one run took more than {MOST_CPU_SECONDS:g} s of the processor; "
+                        "ROCKETNPU_SANDBOX_SECONDS allows more"
+                    )
             return self._pipe.recv()
         except (EOFError, OSError):
             raise ProcessDiedError(_how(self._process.wait())) from None
+
+    def _cpu_seconds(self) -> float:
+        """Processor time of the child so far (proc(5), fields 14 and 15 of stat); 0 where the system doesn't tell."""
+        try:
+            text = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii")
+        except OSError:
+            return 0.0
+        fields = text.rpartition(")")[2].split()  # the name may hold anything
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], pipe: Connection) -> None:

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.archives import naming, open_archive
 from rocketnpu.errors import ModelError
 from rocketnpu.hw.page_table import PAGE_BYTES, PAGES
 from rocketnpu.hw.regcmd import TRAILER_ENTRIES, Words
@@ -35,6 +37,9 @@ MAGIC = b"PK\x03\x04"
 LIMIT_BYTES = 1 << 30
 """More than this in one job's buffers is refused: no job of this NPU's programs comes near it."""
 _JSON_LIMIT_BYTES = 1 << 26
+
+
+KIND = "record of jobs"
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -114,10 +119,8 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ModelError(f"{path}: not a record of jobs: {error}") from None
+        self._ends = ExitStack()
+        self._archive = self._ends.enter_context(open_archive(path, KIND))
         self._names = sorted(name for name in self._archive.namelist() if name.startswith("jobs/"))
 
     def __len__(self) -> int:
@@ -168,7 +171,7 @@ class Record:
 
     def close(self) -> None:
         """Close the file."""
-        self._archive.close()
+        self._ends.close()
 
     def _check(self, name: str, job: JobRecord) -> None:
         ordered = sorted(job.buffers, key=lambda buffer: buffer.address)
@@ -185,8 +188,7 @@ class Record:
             raise ModelError(f"{self._path}: {name}: a command list without a trailer")
 
     def _member(self, name: str, limit_bytes: int) -> bytes:
-        try:
-            with self._archive.open(name) as file:
-                return file.read(limit_bytes + 1)
-        except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-            raise ModelError(f"{self._path}: {name}: {error}") from None
+        if name not in self._archive.NameToInfo:
+            raise ModelError(f"{self._path}: there is no {name} in it")
+        with naming(self._path, KIND), self._archive.open(name) as file:
+            return file.read(limit_bytes + 1)

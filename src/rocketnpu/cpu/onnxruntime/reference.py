@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.cpu.onnxruntime.allowlist import operators_of
 from rocketnpu.cpu.onnxruntime.engine import guarded_engine
-from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
+from rocketnpu.frontends.onnx.library import library
+from rocketnpu.frontends.onnx.parse import parse_piece
 
 
 class Reference:
@@ -25,9 +26,7 @@ class Reference:
     def __init__(self, model: bytes, name: str = "the model") -> None:
         """`model` is an ONNX file. Raises ModelError for a malformed one."""
         onnx = library("onnx")
-        proto = onnx.ModelProto()
-        with refusal_is_model_error(f"{name} is not an ONNX model"):
-            proto.ParseFromString(model)
+        proto = parse_piece(model, name)
         constants = {tensor.name for tensor in proto.graph.initializer}
         self._inputs = [value.name for value in proto.graph.input if value.name not in constants]
         declared = {value.name for value in proto.graph.output}

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rocketnpu.cpu.onnxruntime.allowlist import operators_of
 from rocketnpu.cpu.onnxruntime.engine import guarded_engine
 from rocketnpu.cpu.onnxruntime.reference import Reference
-from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
+from rocketnpu.frontends.onnx.parse import parse_piece
 
 QUANTIZED_TYPES = ("QuantizeLinear", "DequantizeLinear", "QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 """How the names of operators on quantized numbers begin."""
@@ -25,9 +25,11 @@ class Piece:
     """
 
     def __init__(self, model: bytes, name: str = "the CPU's piece of the model", threads: int = 1) -> None:
-        """Raises ModelError when `model` is no ONNX file. `threads` is what ONNX Runtime may use."""
+        """Raises ModelError when `model` is no ONNX file, or not whole. `threads` is what ONNX Runtime may use."""
+        proto = parse_piece(model, name)
+        model = proto.SerializeToString()
         self._model, self._name = model, name
-        operators = _operators(model, name)
+        operators = operators_of(proto)
         optimize = not any(operator.startswith(QUANTIZED_TYPES) for operator in operators)
         self._engine = guarded_engine(model, operators, name, optimize=optimize, threads=threads)
         self._lock = threading.Lock()
@@ -52,10 +54,3 @@ class Piece:
         """All tensors of one run by name, also those that do not leave the piece; slower than `run`. Raises as `run`
         does."""
         return Reference(self._model, self._name).tensors(inputs)
-
-
-def _operators(model: bytes, name: str) -> list[str]:
-    proto = library("onnx").ModelProto()
-    with refusal_is_model_error(f"{name} is not an ONNX model"):
-        proto.ParseFromString(model)
-    return operators_of(proto)

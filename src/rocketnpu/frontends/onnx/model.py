@@ -24,6 +24,7 @@ from rocketnpu.frontends.onnx.external import read_external
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.narrow import widen_constants
 from rocketnpu.frontends.onnx.old_broadcasts import FIRST_OPSET, align_operands
+from rocketnpu.frontends.onnx.parse import parse
 from rocketnpu.frontends.onnx.qlinear import QLINEAR, rewrite_qlinear
 from rocketnpu.frontends.onnx.quantize_moves import keep_grids
 from rocketnpu.frontends.onnx.sizes import fix_sizes
@@ -96,10 +97,8 @@ def read_model(file: ModelFile, opening: Opening) -> Source:
     Raises ModelError for a file that is malformed, is not whole, or has inputs of no fixed size, and for an `opening`
     that does not fit it.
     """
-    onnx, name = library("onnx"), file.where
-    model = onnx.ModelProto()
-    with refusal_is_model_error(f"{name} is not an ONNX model"):
-        model.ParseFromString(file.data)
+    name = file.where
+    model = parse(file.data, name)
     model.ir_version = max(model.ir_version, INITIALIZER_IR_VERSION)
     with refusal_is_model_error(f"{name} is malformed"):
         read_external(model, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.onnx.library import library, refusal_is_model_error
 from rocketnpu.frontends.onnx.model import opset
-from rocketnpu.frontends.tflite.shapes import check_shape
+from rocketnpu.frontends.tflite.shapes import MAX_RANK, check_shape
 from rocketnpu.ir import SMALLEST_SCALE, Quantization
 
 Shape: TypeAlias = tuple[int, ...]
@@ -97,6 +98,29 @@ class Net:
         return Quantization(scales, zeros, axis) if matches else None
 
 
+MOST_SIZES = 1 << 12
+"""No arithmetic on shapes has as many elements in one tensor."""
+
+
+def _computes_few_sizes(model: Any) -> bool:
+    """Whether shape inference may compute the values of small tensors, which it keeps all.
+
+    Concat nodes in a row that read their operand twice double it at each step: a small file would take all memory.
+    """
+    counts = {tensor.name: max(1, math.prod(tensor.dims)) for tensor in model.graph.initializer}
+    counts = {name: count for name, count in counts.items() if count <= MOST_SIZES}
+    for node in model.graph.node:
+        if node.op_type in ("Shape", "Size"):
+            counts.update(dict.fromkeys(node.output, MAX_RANK))
+        elif all(operand in counts for operand in node.input if operand):
+            operands = [counts[operand] for operand in node.input if operand]
+            count = sum(operands) if node.op_type == "Concat" else max(operands, default=1)
+            if count > MOST_SIZES:
+                return False
+            counts.update(dict.fromkeys(node.output, count))
+    return True
+
+
 def build_net(model: Any, name: str) -> Net:
     """The tables of an onnx.ModelProto. Raises ModelError when shapes contradict each other or are too large."""
     with refusal_is_model_error(f"{name} contradicts itself"):
@@ -134,7 +158,8 @@ def _types(model: Any) -> dict[str, TensorType]:
     for value in bare.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True).graph
+    computes = _computes_few_sizes(model)
+    inferred = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=computes).graph
     types = {
         tensor.name: TensorType(_dtype(tensor.data_type), tuple(tensor.dims)) for tensor in model.graph.initializer
     }
