@@ -8,6 +8,7 @@ import pytest
 
 import rocketnpu as rn
 from rocketnpu.cpu import onnxruntime as ort
+from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.quantizer.onnx.repair import repair
 from rocketnpu.verify import verify
@@ -143,3 +144,36 @@ def test_a_resize_keeps_the_grid(mode: str):
     larger = model.node("Resize", layer, "", scales, mode=mode)
     y = model.node("Conv", larger, model.constant(normal((4, 16, 1, 1), 0.3, 1)))
     check(model.build(y, dtype=np.float32), SHAPE)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1,), (), (1, 1), (4,)])
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_the_bias_of_a_gemm_broadcasts(shape: tuple[int, ...], is_transposed: bool):
+    model = OnnxBuilder()
+    x = model.input((1, 24), name="x")
+    weights = normal((24, 4), 0.3, 0)
+    bias = model.constant(normal(shape, 0.5, 1))
+    operands = model.constant(weights.T.copy() if is_transposed else weights), bias
+    check(model.build(model.node("Gemm", x, *operands, transB=int(is_transposed)), dtype=np.float32), (1, 24))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_a_classifier_of_words_is_quantized(dtype: type):
+    """Its input is indices, so that nothing but what is behind the table of words has ranges."""
+    model = OnnxBuilder()
+    rows = model.node("Gather", model.constant(normal((50, 8), 1.0, 0)), model.input((1, 6), dtype, name="words"))
+    hidden = model.node("Gemm", model.node("Flatten", rows), model.constant(normal((48, 32), 0.3, 1)))
+    y = model.node("Gemm", model.node("Relu", hidden), model.constant(normal((32, 4), 0.3, 2)))
+    words = np.random.default_rng(0).integers(0, 50, (8, 1, 6)).astype(dtype)
+    quantized = rn.quantize(model.build(y, dtype=np.float32), words)
+    steps = rn.compile(quantized.model).steps
+    assert [op.kind for step in steps if step.place == "npu" for op in step.operators] == ["FULLY_CONNECTED"] * 2
+    assert min(quantized.report.outputs.values()) > 30
+
+
+def test_a_model_without_float_tensors_is_refused():
+    model = OnnxBuilder()
+    x = model.input((1, 6), np.int32, name="x")
+    data = model.build(model.node("Add", x, model.constant(np.int32(1))), dtype=np.int32)
+    with pytest.raises(ModelError, match="has no float tensor, so there is nothing to quantize"):
+        rn.quantize(data, np.zeros((1, 1, 6), np.int32))

@@ -101,10 +101,9 @@ def quantize(
 
 
 def _inputs(graph: Graph, name: str) -> list[Tensor]:
-    tensors = [graph.tensors[tensor] for tensor in graph.inputs]
-    if not any(tensor.dtype == np.float32 for tensor in tensors):
-        raise ModelError(f"{name} has no float input, so there is nothing to calibrate")
-    return tensors
+    if not any(tensor.dtype == np.float32 for tensor in graph.tensors.values()):
+        raise ModelError(f"{name} has no float tensor, so there is nothing to quantize")
+    return [graph.tensors[tensor] for tensor in graph.inputs]
 
 
 def _normalization(mean: float | Sequence[float] | None, std: float | Sequence[float] | None) -> Normalization | None:

@@ -3,13 +3,13 @@
 1. A Sum is additions of two tensors.
 2. A batch normalization that no convolution before it takes in is a depthwise convolution with a kernel of one pixel;
    for rows of features it is a product and a sum.
-3. Each bias belongs to one layer. The quantizer makes copies of a bias that several layers share, under names that may
-   be those of other tensors.
+3. Each bias belongs to one layer, and has a value for each of its channels. The quantizer makes copies of a bias that
+   several layers share, under names that may be those of other tensors, and takes a Gemm's bias for a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ def _affine(model: Any, node: Any, values: list[NDArray[np.float64]], rank: int,
 
 def own_biases(model: Any) -> None:
     """Rule 3, in place."""
+    numpy_helper = library("onnx.numpy_helper")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     taken = tensor_names(model)
     seen: set[str] = set()
@@ -91,11 +92,21 @@ def own_biases(model: Any) -> None:
         if node.op_type not in LAYERS or len(node.input) <= BIAS or node.input[BIAS] not in constants:
             continue
         name = node.input[BIAS]
-        if name in seen:
-            copy = model.graph.initializer.add()
-            copy.CopyFrom(constants[name])
-            copy.name = node.input[BIAS] = new_name(f"{name}_of_{node.output[0]}", taken)
+        values = numpy_helper.to_array(constants[name])
+        wanted = _gemm_bias(node, values, constants) if node.op_type == "Gemm" else values
+        if name in seen or wanted.shape != values.shape:
+            node.input[BIAS] = new_name(f"{name}_of_{node.output[0]}", taken)
+            model.graph.initializer.append(numpy_helper.from_array(wanted, node.input[BIAS]))
         seen.add(name)
+
+
+def _gemm_bias(node: Any, values: NDArray[Any], constants: Mapping[str, Any]) -> NDArray[Any]:
+    """A vector, if all rows of the result get the same bias."""
+    weights = constants.get(node.input[1])
+    if weights is None or len(weights.dims) != FEATURES or (values.ndim == FEATURES and len(values) > 1):
+        return values
+    is_transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return np.broadcast_to(values.reshape(-1), weights.dims[0 if is_transposed else 1]).copy()
 
 
 def _constant(model: Any, values: NDArray[np.float64], name: str, taken: set[str]) -> str:
