@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.cpu.litert.allowlist import is_allowed
-from rocketnpu.cpu.litert.interpreter import Kernels, build_interpreter, read_tensor, resize_inputs, run_interpreter
+from rocketnpu.cpu.litert.interpreter import (
+    CRASH,
+    Kernels,
+    build_interpreter,
+    read_tensor,
+    resize_inputs,
+    run_interpreter,
+)
 from rocketnpu.ir import Graph
 from rocketnpu.sandbox import Guarded
 
@@ -64,7 +71,7 @@ class Runner:
     def __init__(self, graph: Graph, kernels: Kernels, threads: int = 1, *, keep_tensors: bool) -> None:
         """With `keep_tensors` a run can return all tensors that hold numbers: inputs, outputs, results of operators."""
         kinds = ", ".join(dict.fromkeys(operator.kind for operator in graph.operators))
-        crash = f"LiteRT crashes on the model's operators {kinds}"
+        crash = f"{CRASH} {kinds}"
         made = {*graph.inputs, *graph.outputs, *(name for operator in graph.operators for name in operator.outputs)}
         kept = {
             name: index

@@ -26,6 +26,9 @@ Kernels: TypeAlias = Literal["reference", "plain", "fast"]
 NO_KERNEL = "Didn't find op for builtin opcode"
 """How LiteRT's complaint about an operator begins for which a set of kernels has none; its name follows in quotes."""
 
+CRASH = "LiteRT crashes on the model's operators"
+"""How the error begins that says that LiteRT's process died; the operators' names follow."""
+
 _RESOLVERS: dict[Kernels, Any] = {
     "reference": _interpreter.OpResolverType.BUILTIN_REF,
     "plain": _interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

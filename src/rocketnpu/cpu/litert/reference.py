@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rocketnpu.cpu.litert.engine import Runner
 from rocketnpu.cpu.litert.inputs import check_inputs
-from rocketnpu.cpu.litert.interpreter import NO_KERNEL, Kernels
+from rocketnpu.cpu.litert.interpreter import CRASH, NO_KERNEL, Kernels
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_tflite
 
@@ -18,8 +18,9 @@ from rocketnpu.frontends import load_tflite
 class Reference:
     """All tensors of a model for any number of inputs; the first run builds the interpreter, and runs take turns.
 
-    A model that keeps state goes on from run to run. LiteRT has no reference kernels for some operators (ELU): such a
-    model runs with its optimised kernels, and `note` says so.
+    A model that keeps state goes on from run to run. LiteRT has no reference kernels for some operators (ELU), and some
+    end the process where the optimised ones do not (a SOFTMAX of a scale below 2^-26): such a model runs with the
+    optimised kernels, and `note` says so.
     """
 
     def __init__(self, model: bytes, name: str = "the model", kernels: Kernels = "reference") -> None:
@@ -44,16 +45,24 @@ class Reference:
             try:
                 return self._runner.tensors(values)
             except ModelError as error:
-                if self._kernels != "reference" or NO_KERNEL not in str(error):
+                note = _why_not_reference(str(error))
+                if self._kernels != "reference" or not note:
                     raise
-                self._fall_back(str(error))
+                self._fall_back(note)
                 return self._runner.tensors(values)
 
-    def _fall_back(self, reason: str) -> None:
+    def _fall_back(self, note: str) -> None:
         """Take LiteRT's optimised kernels from now on."""
         self._kernels = "plain"
         self._runner = Runner(self.graph, "plain", keep_tensors=True)
-        missing = reason.partition(f"{NO_KERNEL} '")[2].partition("'")[0]
-        self.note = (
-            f"LiteRT has no reference kernel for {missing or 'an operator'}: compared with its optimised kernels"
-        )
+        self.note = note
+
+
+def _why_not_reference(error: str) -> str:
+    """What an error says about the reference kernels in a sentence; empty if it may be about the model."""
+    if NO_KERNEL in error:
+        missing = error.partition(f"{NO_KERNEL} '")[2].partition("'")[0]
+        return f"LiteRT has no reference kernel for {missing or 'an operator'}: compared with its optimised kernels"
+    if error.startswith(CRASH):
+        return "LiteRT's reference kernels crash on the model: compared with its optimised kernels"
+    return ""
