@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from onnx import TensorProto, helper
 
 import rocketnpu as rn
@@ -17,7 +18,9 @@ from rocketnpu.frontends import load_model
 from rocketnpu.frontends.opening import make_opening
 from rocketnpu.ir import Graph
 from rocketnpu.verify import verify
+from support.models import ModelBuilder
 from support.onnx_models import OnnxBuilder, normal
+from support.partition_models import detector
 
 
 def graph(source: Path | bytes, **opening: Any) -> Graph:
@@ -256,3 +259,50 @@ def test_types_of_new_outputs_need_no_declaration() -> None:
     found = graph(model.SerializeToString(), outputs=["a"])
     assert found.tensors["a"].dtype == np.float32
     assert onnx.load_model_from_string(found.model).graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def tflite() -> bytes:
+    model = ModelBuilder(seed=1)
+    x = model.input((1, 8, 8, 16), name="x")
+    return model.build(model.max_pool(model.conv2d(x, 32, name="y"), name="z"))
+
+
+def test_a_tflite_model_takes_other_sizes() -> None:
+    x = np.random.default_rng(0).integers(-128, 128, (1, 12, 20, 16)).astype(np.int8)
+    with rn.Session(tflite(), "emulator", input_shapes={"x": x.shape}) as session:
+        assert session.outputs[0].shape == (1, 6, 10, 32)
+        found = session.run(x)["z"]
+    interpreter = Interpreter(model_content=tflite(), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert verify(tflite(), input_shapes={"x": (1, 9, 7, 16)}).worst_npu_layer <= 1
+
+
+def test_a_tflite_model_ends_before_an_operator_that_no_one_has() -> None:
+    data = detector(kernel="Nobody")
+    with pytest.raises(ModelError, match=r"no kernel for the custom operator Nobody; .*outputs=\['dequantize', 'deq"):
+        load_model(data)
+    ends = ["dequantize_2", "dequantize"]
+    found = load_model(data, opening=make_opening(outputs=ends))
+    assert list(found.outputs) == ends
+    assert all(operator.kind != "CUSTOM" for operator in found.operators)
+    assert verify(data, outputs=ends).worst_npu_layer <= 1
+
+
+@pytest.mark.parametrize(
+    ("opening", "line"),
+    [
+        ({"outputs": "yy"}, "no operator that makes 'yy'; there are 'y'"),
+        ({"outputs": "x"}, "no operator that makes 'x'; there are 'y', 'z'"),
+        ({"input_shapes": {"y": (1, 8, 8, 16)}}, "has no input 'y'; its inputs are 'x'"),
+        ({"input_shapes": {"x": (8, 8, 16)}}, "has 4 dimensions; the shape (8, 8, 16) has 3"),
+        ({"input_shapes": {"x": (1, 8, 8, 17)}}, "CONV_2D"),
+        ({"dims": {"n": 3}}, "names no sizes, as TFLite files don't"),
+    ],
+)
+def test_what_does_not_fit_a_tflite_model_is_named(opening: dict[str, Any], line: str) -> None:
+    assert line in refusal(tflite(), **opening)

@@ -11,6 +11,7 @@ from rocketnpu.frontends.kernels import require_kernels
 from rocketnpu.frontends.onnx.reader import PROTOBUF_START, load_onnx
 from rocketnpu.frontends.opening import AS_IT_IS, Opening
 from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER
+from rocketnpu.frontends.tflite.opening import open_tflite
 from rocketnpu.frontends.tflite.reader import load_tflite
 from rocketnpu.ir import Graph
 
@@ -38,9 +39,7 @@ def load_model(
     if not file.data:
         raise ModelError(f"{file.where} is empty; supported models: {SUPPORTED}")
     if _is_tflite(file):
-        if opening.given:
-            raise ModelError(f"{file.where} is a TFLite file: {opening.given[0]} is for ONNX models so far")
-        return require_kernels(load_tflite(file.data, file.where), file.where)
+        return require_kernels(open_tflite(file.data, file.where, opening), file.where)
     if _is_onnx(file):
         return load_onnx(file, keep, opening)
     raise ModelError(f"{file.where} is not a supported model; supported: {SUPPORTED}")

@@ -5,7 +5,7 @@
 2. A resource has a name (VAR_HANDLE) or a number (HASHTABLE). Operators share it also through the subgraphs they call.
 3. A subgraph with variable tensors is shared by those that call it.
 
-CALL_ONCE is no part of this: each piece that shares something gets its own (cpu/litert/extract.py).
+CALL_ONCE is no part of this: each piece that shares something gets its own (extract.py).
 """
 
 from __future__ import annotations

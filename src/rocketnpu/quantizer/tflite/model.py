@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rocketnpu.cpu.litert.piece_model import AlignedBuffer
 from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER, enum_names, schema
+from rocketnpu.frontends.tflite.piece_model import AlignedBuffer
 
 SIGNATURE = "serving_default"
 """The key that LiteRT's converters give a model's only signature."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from rocketnpu.cpu.litert.piece_model import PieceModel
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends.tflite.flatbuffer import IDENTIFIER, Reader, malformed_is_model_error, read_root, schema
+from rocketnpu.frontends.tflite.piece_model import PieceModel
 from rocketnpu.ir import UNKNOWN_SIZE, Graph, Tensor
 
 _flatbuffers: Any = importlib.import_module("flatbuffers")
