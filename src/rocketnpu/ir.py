@@ -84,9 +84,9 @@ class Tensor:
 
     Sizes that are not known before the run are `UNKNOWN_SIZE`; `has_static_shape` says that there are none.
     A type that numpy lacks (strings, resources, sequences, packed 4-bit numbers) has dtype object.
-    `layout` is the order of the dimensions: NCHW for an image in an ONNX model (rank 4, batch 1), else NHWC (also for
-    tensors of other ranks: the last dimension is the channel). Options of operators count dimensions in this order.
-    Weights and bias have TFLite's layouts whatever the file's.
+    `layout` says which dimension is the channel on the device: the last one (NHWC), or the second (NCHW), for tensors
+    of any rank. The compiler decides (compiler/passes/layouts.py). Shape, data and options of operators have the file's
+    order of dimensions, whatever the layout. Weights and bias have TFLite's order whatever the file's.
     """
 
     name: str

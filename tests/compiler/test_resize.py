@@ -147,9 +147,10 @@ def test_a_transpose_that_keeps_the_order_has_no_task() -> None:
 
 def test_a_transpose_that_moves_channels_stays_on_the_cpu() -> None:
     model = ModelBuilder(seed=13)
-    y = model.transpose(model.input((1, 4, 5, 16)), (0, 3, 1, 2))
-    reason = reason_on_cpu(model, y)
-    assert reason == "all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"
+    y = model.transpose(model.conv2d(model.input((1, 4, 5, 16)), 16), (0, 3, 1, 2))
+    z = model.conv2d(y, 3)
+    reason = agreement(model.build(z), model.random_inputs()).reasons()["TRANSPOSE"]
+    assert reason == "on the device all elements keep their places, as from NCHW to NHWC"
 
 
 def test_an_upsampled_branch_joins_a_skip() -> None:

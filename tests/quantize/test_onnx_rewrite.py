@@ -167,7 +167,8 @@ def test_a_classifier_of_words_is_quantized(dtype: type):
     words = np.random.default_rng(0).integers(0, 50, (8, 1, 6)).astype(dtype)
     quantized = rn.quantize(model.build(y, dtype=np.float32), words)
     steps = rn.compile(quantized.model).steps
-    assert [op.kind for step in steps if step.place == "npu" for op in step.operators] == ["FULLY_CONNECTED"] * 2
+    on_npu = [op.kind for step in steps if step.place == "npu" for op in step.operators]
+    assert [kind for kind in on_npu if kind != "RESHAPE"] == ["FULLY_CONNECTED"] * 2
     assert min(quantized.report.outputs.values()) > 30
 
 

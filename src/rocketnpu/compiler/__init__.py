@@ -18,6 +18,7 @@ from rocketnpu.compiler.passes.fuse import fuse
 from rocketnpu.compiler.passes.group_steps import group_steps, lifetimes
 from rocketnpu.compiler.passes.image_input import with_image_inputs
 from rocketnpu.compiler.passes.keep_together import with_units
+from rocketnpu.compiler.passes.layouts import with_layouts
 from rocketnpu.compiler.passes.order import ordered
 from rocketnpu.ir import Graph
 from rocketnpu.program.model import Program
@@ -31,7 +32,7 @@ def compile_graph(graph: Graph, name: str = "model", options: Options | None = N
     """The program of a graph. Raises CompileError for a name in `options.keep` that the graph does not have."""
     options = options or Options()
     keep = options.kept(graph)
-    graph = with_units(graph)
+    graph = with_layouts(with_units(graph))
     placed, dissolved = place(graph, keep, options)
     placed, fused = fuse(graph, placed, keep, options)
     dissolved = {**{tensor: fused.get(absorber, absorber) for tensor, absorber in dissolved.items()}, **fused}

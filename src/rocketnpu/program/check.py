@@ -16,6 +16,8 @@ from rocketnpu.program.model import COMMANDS, Cube, NpuStep, Program, Segment, T
 ADDRESS_SPACE_BYTES = 1 << 32
 """Address registers hold 32 bits (hardware/registers.md)."""
 MAX_RANK = 8
+FIRST_CHANNEL_AXIS = 1
+"""The channels' dimension of the layout NCHW."""
 MAX_ZERO_POINT = 1 << 31
 NUMBER_KINDS = "iuf"
 """numpy's kinds of the elements in device memory."""
@@ -67,6 +69,8 @@ def _tensor_problems(program: Program) -> Iterator[str]:
     for tensor in program.tensors:
         if len(tensor.shape) > MAX_RANK or any(size < UNKNOWN_SIZE for size in tensor.shape):
             yield f"tensor {tensor.name} has the shape {tensor.shape}"
+        if tensor.layout == "NCHW" and len(tensor.shape) <= FIRST_CHANNEL_AXIS:
+            yield f"tensor {tensor.name} of shape {tensor.shape} has no second dimension for its channels"
         if any(abs(zero_point) > MAX_ZERO_POINT for zero_point in tensor.zero_points):
             yield f"tensor {tensor.name} has a zero point beyond 32 bits"
         try:

@@ -73,8 +73,8 @@ class Cube:
 class TensorEntry:
     """One tensor of the user's model: its own dtype, shape and layout, and its place on the device if it has one.
 
-    The device holds int8; a uint8 tensor is stored as value - 128. `layout` is the user's order of the dimensions:
-    NHWC (also for tensors of other ranks: the last dimension is the channel) or NCHW.
+    The device holds int8; a uint8 tensor is stored as value - 128. `layout` says which of the user's dimensions, of any
+    number, is the channel on the device: the last one (NHWC) or the second (NCHW).
     """
 
     name: str

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from rocketnpu.compiler import Options
 from rocketnpu.compiler.passes.assign import place
+from rocketnpu.compiler.passes.layouts import with_layouts
 from rocketnpu.frontends import load_model
 from rocketnpu.ir import Graph
 from rocketnpu.quantizer.borders import stay_float
@@ -45,5 +46,5 @@ def _on_cpu(kind: Format, graph: Graph, quantized: Graph, ranges: Mapping[str, R
     """The float tensors whose operators should be int8, but are left to the CPU by the compiler."""
     made = {name for operator in graph.operators for name in operator.outputs}
     names = kind.float_names(quantized, ranges)
-    placed, _ = place(quantized, (), Options())
+    placed, _ = place(with_layouts(quantized), (), Options())
     return made & {names.get(name) for item in placed if item.reason is not None for name in item.operator.outputs}

@@ -1,4 +1,4 @@
-"""Tensors between the user's layout and the device's: NHWC or NCHW arrays to feature cubes and back."""
+"""Tensors between the user's layout and the device's: arrays with channels last or first to feature cubes and back."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class TensorPort:
         return self._from_image(image)
 
     def _to_image(self, array: NDArray[Any]) -> NDArray[Any]:
-        height, width, channels = self._image
         if self.entry.layout == "NCHW":
-            return np.ascontiguousarray(array.reshape(channels, height, width).transpose(1, 2, 0))
+            array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
         return array.reshape(self._image)
 
     def _from_image(self, image: NDArray[Any]) -> NDArray[Any]:
         if self.entry.layout == "NCHW":
-            image = np.ascontiguousarray(image.transpose(2, 0, 1))
+            batch, channels, *sizes = self.entry.shape
+            return np.ascontiguousarray(np.moveaxis(image.reshape(batch, *sizes, channels), -1, 1))
         return image.reshape(self.entry.shape)

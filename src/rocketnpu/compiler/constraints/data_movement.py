@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.constraints.tensors import operands
-from rocketnpu.compiler.npu_ops import cube_shape, cube_side
+from rocketnpu.compiler.npu_ops import cube_shape, cube_side, device_order
 from rocketnpu.ir import (
     Activation,
     ConcatOptions,
@@ -19,6 +19,7 @@ from rocketnpu.ir import (
     ResizeOptions,
     SliceOptions,
     SplitOptions,
+    Tensor,
     TransposeOptions,
 )
 
@@ -113,15 +114,13 @@ def steps_evenly(graph: Graph, op: Operator) -> bool:
 
 
 def keeps_order(graph: Graph, op: Operator) -> bool:
-    """all elements keep their order and channels their place, or an ONNX image becomes NHWC or NCHW"""
+    """on the device all elements keep their places, as from NCHW to NHWC"""
     assert isinstance(op.options, TransposeOptions)
     assert op.inputs[0] is not None
     data, output, axes = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options.permutation
-    if data.layout != output.layout:
-        return axes == ((0, 2, 3, 1) if data.layout == "NCHW" else (0, 3, 1, 2))
-    moved = [axis for axis in axes if data.shape[axis] != 1]
-    channels_last = data.layout == "NHWC"
-    return channels_last and moved == sorted(moved) and cube_shape(data).channels == cube_shape(output).channels
+    before = [axis for axis in device_order(data) if data.shape[axis] != 1]
+    after = [axes[axis] for axis in device_order(output) if output.shape[axis] != 1]
+    return before == after and cube_shape(data).channels == cube_shape(output).channels
 
 
 def has_constant_shape(graph: Graph, op: Operator) -> bool:
@@ -133,8 +132,13 @@ def keeps_pixels(graph: Graph, op: Operator) -> bool:
     """the reshape keeps each pixel's channels together, so that no byte moves"""
     found = operands(graph, op)
     before, after = cube_shape(found.data), cube_shape(found.output)
-    same_order = found.data.layout == found.output.layout or 1 in (before.pixels, before.channels)
+    same_order = _before_channels(found.data) == _before_channels(found.output) or 1 in (before.pixels, before.channels)
     return before.channels == after.channels and same_order
+
+
+def _before_channels(tensor: Tensor) -> int:
+    """Elements of the dimensions in front of the channel's."""
+    return math.prod(tensor.shape[: device_order(tensor)[-1]] if tensor.shape else ())
 
 
 def growth(graph: Graph, op: Operator) -> tuple[int | None, int | None]:

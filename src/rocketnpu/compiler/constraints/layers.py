@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rocketnpu.compiler.constraints.tensors import data_tensors, has_equal_grid, operands
-from rocketnpu.compiler.npu_ops import cube_shape
+from rocketnpu.compiler.npu_ops import CubeShape, cube_shape, cube_side
 from rocketnpu.ir import (
     BYTE_TYPES,
     Activation,
@@ -16,6 +18,7 @@ from rocketnpu.ir import (
     Operator,
     PoolOptions,
     ReduceOptions,
+    Tensor,
     TransposeConvOptions,
 )
 
@@ -53,7 +56,7 @@ def has_matching_inner_size(graph: Graph, op: Operator) -> bool:
     if found.data.layout == "NHWC" and shape[-1:] == (inner,):
         return True
     cube = cube_shape(found.data)
-    return len(shape) == 4 and shape[0] == 1 and cube.pixels * cube.channels == inner
+    return len(shape) > 2 and shape[0] == 1 and cube.pixels * cube.channels == inner
 
 
 def has_clamp_activation(_graph: Graph, op: Operator) -> bool:
@@ -100,9 +103,23 @@ def has_constant_alpha(graph: Graph, op: Operator) -> bool:
     return alpha.dtype in BYTE_TYPES and alpha.quantization is not None and alpha.quantization.scales.size == 1
 
 
-def reduces_height_and_width(graph: Graph, op: Operator) -> bool:
-    """the mean is over height and width of a four-dimensional tensor"""
-    options = op.options
-    data = operands(graph, op).data
-    axes = (2, 3) if data.layout == "NCHW" else (1, 2)
-    return isinstance(options, ReduceOptions) and options.axes == axes and len(data.shape) == 4
+def reduces_sides(graph: Graph, op: Operator) -> bool:
+    """the mean is over channels, width, or the height of one image"""
+    data, options = operands(graph, op).data, op.options
+    if not isinstance(options, ReduceOptions) or not options.axes:
+        return False
+    return all(data.shape[axis] == 1 or cube_side(data, axis) is not None for axis in options.axes)
+
+
+def keeps_sides(graph: Graph, op: Operator) -> bool:
+    """what the mean leaves lies on the device as its result does (a mean over channels keeps their dimension)"""
+    found = operands(graph, op)
+    left, out = reduced_shape(found.data, op), cube_shape(found.output)
+    return (left.pixels, left.channels) == (out.pixels, out.channels)
+
+
+def reduced_shape(data: Tensor, op: Operator) -> CubeShape:
+    """The cube that a MEAN leaves of its data's."""
+    assert isinstance(op.options, ReduceOptions)
+    shape = cube_shape(data)
+    return replace(shape, **{side: 1 for axis in op.options.axes if (side := cube_side(data, axis)) is not None})

@@ -5,17 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, cube_shape
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, cube_shape, device_order
 from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw.sizes import align
-from rocketnpu.ir import BYTE_TYPES, Graph, Operator, Tensor
+from rocketnpu.ir import BYTE_TYPES, Graph, Operator, SliceOptions, Tensor
 
 MAX_DEVICE_BYTES = 1 << 30
 """Addresses have 32 bits: an operator with two inputs and an output of this size leaves room for little else."""
 
 ELEMENTWISE = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
 """Operators on two tensors, element by element."""
+
+
+IMAGE_OPERATORS = frozenset(
+    {
+        "AVERAGE_POOL_2D",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "DEPTH_TO_SPACE",
+        "MAX_POOL_2D",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "SPACE_TO_DEPTH",
+        "TRANSPOSE_CONV",
+    }
+)
+"""Operators whose options speak of rows and columns."""
+
+RESHAPES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
+"""Operators that only give elements another shape."""
+
+
+def image_layout(graph: Graph) -> Literal["NHWC", "NCHW"]:
+    """Where the operators on images have their channels in models of this format."""
+    return "NCHW" if graph.format == "onnx" else "NHWC"
 
 
 @dataclass(frozen=True)
@@ -54,6 +79,23 @@ def data_tensors(graph: Graph, op: Operator) -> list[Tensor]:
     return [graph.tensors[name] for name in (*data_inputs(op), *op.outputs)]
 
 
+def channels_agree(graph: Graph, op: Operator) -> bool:
+    """channels are the same dimension of all data tensors"""
+    dropped = op.options.dropped if isinstance(op.options, SliceOptions) else ()
+    output = graph.tensors[op.outputs[0]]
+    places = {len(tensor.shape) - device_order(tensor)[-1] for tensor in data_tensors(graph, op) if is_computed(tensor)}
+    if not dropped:
+        return len(places) <= 1
+    data = operands(graph, op).data
+    left = [axis for axis in range(len(data.shape)) if axis not in dropped]
+    return not left or left[device_order(output)[-1]] == device_order(data)[-1]
+
+
+def is_computed(tensor: Tensor) -> bool:
+    """Whether a tensor is no constant, and has dimensions."""
+    return tensor.data is None and bool(tensor.shape)
+
+
 def is_analysable(_graph: Graph, op: Operator) -> bool:
     """the operator's options are ones the compiler knows"""
     return op.unsupported is None
@@ -82,9 +124,16 @@ def is_not_empty(graph: Graph, op: Operator) -> bool:
     return all(0 not in tensor.shape for tensor in data_tensors(graph, op))
 
 
-def has_rank_4(graph: Graph, op: Operator) -> bool:
-    """input and output have four dimensions"""
-    return all(len(tensor.shape) == 4 for tensor in data_tensors(graph, op))
+def has_image_rank(graph: Graph, op: Operator) -> bool:
+    """input and output have two to four dimensions, rows and columns that they lack counting as 1"""
+    ranks = {len(tensor.shape) for tensor in data_tensors(graph, op)}
+    return len(ranks) == 1 and ranks <= {2, 3, 4}
+
+
+def has_image_layout(graph: Graph, op: Operator) -> bool:
+    """channels lie where the neighbours have them: dimension 1 in ONNX models, the last one in TFLite models"""
+    wanted = image_layout(graph)
+    return all(len(tensor.shape) == 2 or tensor.layout == wanted for tensor in data_tensors(graph, op))
 
 
 def has_batch_1(graph: Graph, op: Operator) -> bool:

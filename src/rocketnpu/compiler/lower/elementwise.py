@@ -28,6 +28,7 @@ from rocketnpu.compiler.npu_ops import (
     Rounding,
     Window,
     cube_shape,
+    device_order,
 )
 from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.compiler.requantize.elementwise import grids
@@ -94,8 +95,7 @@ def spread(fixed: Tensor, data: Tensor) -> NDArray[Any]:
         whole = np.broadcast_to(values, data.shape)
     except ValueError:
         raise ConstraintError("the constant broadcasts to the other operand's shape") from None
-    if data.layout == "NCHW":
-        whole = whole.transpose(0, 2, 3, 1)
+    whole = whole.transpose(device_order(data))
     shape = cube_shape(data)
     return whole.reshape(shape.height, shape.width, shape.channels)
 

@@ -4,6 +4,7 @@
    by the taps inside.
 2. A window above 31 rows or columns is averaged in two steps, or where these are not near enough as a sum of pieces
    (pieces.py).
+3. A MEAN is such an average over height, width or both; one over channels as well is a dense convolution.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from rocketnpu.compiler.constraints.layers import reduced_shape
 from rocketnpu.compiler.constraints.table import operands
 from rocketnpu.compiler.lower.grids import (
     SIGN_FLIP,
@@ -94,14 +96,19 @@ def lower_average_pool(graph: Graph, op: Operator) -> Iterator[Lowered]:
 
 
 def lower_mean(graph: Graph, op: Operator) -> Iterator[Lowered]:
-    """MEAN over height and width."""
+    """MEAN over any sides of a cube (rules 2 and 3)."""
     found = operands(graph, op)
-    data = cube_shape(found.data)
-    out = CubeShape(1, 1, data.channels)
+    data, out = cube_shape(found.data), reduced_shape(found.data, op)
     gain = scale_of(found.data) / scale_of(found.output)
     zeros = zero_point_of(found.data), zero_point_of(found.output)
-    conv = _average(found.data.name, found.output.name, data, out, data.height, data.width, *zeros, gain)
-    yield from _in_steps(replace(conv, rounding=rounding_of(graph, Rounding.ONCE)))
+    rows, columns = data.height // out.height, data.width // out.width
+    conv = _average(found.data.name, found.output.name, data, out, rows, columns, *zeros, gain)
+    if out.channels != data.channels:
+        ones = np.ones((1, rows, columns, data.channels), np.int8)
+        gains = conv.gains[:1] / data.channels
+        none = np.zeros(1, np.int64)
+        conv = replace(conv, depthwise=False, weights=ones, gains=gains, weight_zero_points=none, bias=none)
+    yield from _in_steps(replace(conv, rounding=rounding_of(graph, Rounding.ONCE)), whole_sides=True)
 
 
 def _average(
@@ -140,27 +147,35 @@ def _average(
     )
 
 
-def _in_steps(conv: Convolution) -> Iterator[Lowered]:
+def _in_steps(conv: Convolution, *, whole_sides: bool = False) -> Iterator[Lowered]:
     """Rule 2: an average over more than 31 rows or columns becomes one over averages of small, adjacent windows.
 
-    The first step rounds to int8, which moves the value before the last rounding by at most half an input step.
+    `whole_sides`: a window has all rows or one, and all columns or one. The first step rounds to int8, which moves the
+    value before the last rounding by at most half an input step.
     """
-    gain = float(conv.gains[0]) * conv.kernel_h * conv.kernel_w
+    gain = float(conv.gains[0]) * conv.weights[0].size
     small_h, small_w = _factor(conv.kernel_h), _factor(conv.kernel_w)
-    within_1 = conv.output_shape.pixels == 1 and gain <= MAX_TWO_STEP_GAIN
+    data, out = conv.input_shape, conv.output_shape
+    within_1 = (whole_sides or out.pixels == 1) and gain <= MAX_TWO_STEP_GAIN
     if max(conv.kernel_h, conv.kernel_w) <= limits.MAX_KERNEL or small_h is None or small_w is None or not within_1:
         yield from whole_or_in_pieces(conv)
         return
-    between = CubeShape(conv.kernel_h // small_h, conv.kernel_w // small_w, conv.input_shape.channels)
+    between = CubeShape(out.height * conv.kernel_h // small_h, out.width * conv.kernel_w // small_w, data.channels)
     name = f"{conv.output}#windows"
     zero = conv.input_zero_point
-    first = _average(conv.input, name, conv.input_shape, between, small_h, small_w, zero, zero, 1.0)
+    first = _average(conv.input, name, data, between, small_h, small_w, zero, zero, 1.0)
     first = replace(first, stride_h=small_h, stride_w=small_w, origin_h=conv.origin_h, origin_w=conv.origin_w)
     yield from whole_or_in_pieces(replace(first, rounding=conv.rounding))
-    second = _average(
-        name, conv.output, between, conv.output_shape, between.height, between.width, zero, conv.output_zero_point, gain
+    weights = np.ascontiguousarray(conv.weights[:, : conv.kernel_h // small_h, : conv.kernel_w // small_w])
+    yield replace(
+        conv,
+        input=name,
+        input_shape=between,
+        weights=weights,
+        gains=np.full_like(conv.gains, gain / weights[0].size),
+        origin_h=0,
+        origin_w=0,
     )
-    yield replace(second, low=conv.low, high=conv.high, rounding=conv.rounding)
 
 
 def _factor(size: int) -> int | None:

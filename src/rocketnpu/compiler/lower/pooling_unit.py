@@ -16,9 +16,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from rocketnpu.compiler.constraints.layers import reduced_shape
 from rocketnpu.compiler.constraints.table import has_equal_grid, operands
 from rocketnpu.compiler.lower.grids import SIGN_FLIP, activation_bounds, pads_before, zero_point_of
-from rocketnpu.compiler.npu_ops import CubeShape, Pool, PoolMethod, cube_shape
+from rocketnpu.compiler.npu_ops import Pool, PoolMethod, cube_shape
 from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import arithmetic, limits
 from rocketnpu.ir import Graph, Operator, Options, PoolOptions
@@ -35,10 +36,12 @@ def lower_on_pooling_unit(graph: Graph, op: Operator) -> Iterator[Pool]:
     found = operands(graph, op)
     data, out = cube_shape(found.data), cube_shape(found.output)
     if op.kind == "MEAN":
-        out = CubeShape(1, 1, data.channels)  # also without dimensions for height and width
+        out = reduced_shape(found.data, op)  # also without dimensions for height and width
+        if out.channels != data.channels:
+            raise ConstraintError("the pooling unit works on each channel by itself")
     if not has_equal_grid(graph, op):
         raise ConstraintError("the pooling unit keeps the grid")
-    kernel_h, kernel_w, strides, pads = _window(op.options, (data.height, data.width))
+    kernel_h, kernel_w, strides, pads = _window(op.options, (data.height // out.height, data.width // out.width))
     if isinstance(op.options, PoolOptions):
         if activation_bounds(op.options.activation, found.output) != (-128, 127):
             raise ConstraintError("the pooling unit has no activation")
@@ -98,7 +101,7 @@ def _reference(sums: NDArray[np.int64], taps: int, form: str, zero_point: int, *
 
 
 def _window(options: Options | None, whole: tuple[int, int]) -> tuple[int, int, tuple[int, int], tuple[int, int]]:
-    """Kernel height and width, strides, and no padding; a mean covers the whole input."""
+    """Kernel height and width, strides, and no padding; a mean covers `whole` rows and columns."""
     if isinstance(options, PoolOptions):
         return options.filter_h, options.filter_w, (options.stride_h, options.stride_w), (0, 0)
     return *whole, (1, 1), (0, 0)

@@ -16,6 +16,7 @@ from rocketnpu.compiler.npu_ops.cube import (
     Window,
     cube_shape,
     cube_side,
+    device_order,
     image_row_pitch,
 )
 from rocketnpu.compiler.npu_ops.elementwise import Elementwise, Operation, Rescale, WideSum
@@ -44,6 +45,7 @@ __all__ = [
     "Window",
     "cube_shape",
     "cube_side",
+    "device_order",
     "image_row_pitch",
 ]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from rocketnpu.hw.layouts import ATOM_BYTES
@@ -30,38 +28,35 @@ class CubeShape:
         return self.height * self.width
 
 
-def cube_shape(tensor: Tensor) -> CubeShape:
-    """The device's view of a tensor of any rank: the last dimension is the channel, the one before it the width.
+def device_order(tensor: Tensor) -> tuple[int, ...]:
+    """The tensor's dimensions as the device has them: the channel last, the others in their order."""
+    axes = range(len(tensor.shape))
+    return (0, *axes[2:], 1) if tensor.layout == "NCHW" else tuple(axes)
 
-    NCHW images (rank 4, batch 1) have the channel before height and width.
-    """
-    shape = tensor.shape
-    if tensor.layout == "NCHW":
-        _, channels, height, width = shape
-        return CubeShape(height, width, channels)
+
+def cube_shape(tensor: Tensor) -> CubeShape:
+    """The device's view of a tensor of any rank: the channel, of the other dimensions the last as width, the product of
+    the rest as height."""
+    shape = [tensor.shape[axis] for axis in device_order(tensor)]
     channels = shape[-1] if shape else 1
     width = shape[-2] if len(shape) > 1 else 1
-    height = 1
-    for size in shape[:-2]:
-        height *= size
-    return CubeShape(height, width, channels)
+    return CubeShape(math.prod(shape[:-2]), width, channels)
 
 
 Side: TypeAlias = Literal["height", "width", "channels"]
 """A side of a cube."""
-_NCHW_SIDES: Mapping[int, Side] = MappingProxyType({1: "channels", 2: "height", 3: "width"})
 
 
 def cube_side(tensor: Tensor, axis: int) -> Side | None:
     """Which side of the tensor's cube a dimension is; None where it is only a part of the height."""
-    if tensor.layout == "NCHW":
-        return _NCHW_SIDES.get(axis)
-    match len(tensor.shape) - axis:
+    order = device_order(tensor)
+    place = order.index(axis)
+    match len(order) - place:
         case 1:
             return "channels"
         case 2:
             return "width"
-        case 3 if math.prod(tensor.shape[:axis]) == 1:
+        case 3 if math.prod(tensor.shape[other] for other in order[:place]) == 1:
             return "height"
         case _:
             return None

@@ -41,5 +41,5 @@ def _flattens(graph: Graph, op: Operator) -> bool:
     if op.kind != "RESHAPE" or op.inputs[0] is None or not has_equal_grid(graph, op):
         return False
     before, after = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]].shape
-    is_image = len(before.shape) == 4 and before.shape[0] == 1 and cube_shape(before).pixels > 1
+    is_image = len(before.shape) > 2 and before.shape[0] == 1 and cube_shape(before).pixels > 1
     return is_image and len(after) == 2 and after[0] == 1

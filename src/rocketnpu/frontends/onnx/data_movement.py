@@ -117,7 +117,7 @@ def _resize(call: Call) -> Translation:
         return as_it_is(call)
     coordinates = call.text("coordinate_transformation_mode", "half_pixel")
     mode, nearest = call.text("mode", "nearest"), call.text("nearest_mode", "round_prefer_floor")
-    half = coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel") and min(after[2:]) > 1
+    half = coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
     if mode == "nearest" and (
         (half and nearest.startswith("round")) or (coordinates == "asymmetric" and nearest == "floor")
     ):

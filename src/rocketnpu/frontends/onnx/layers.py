@@ -199,7 +199,7 @@ def _batch_normalization(call: Call) -> Translation:
     data, grid = call.data, call.data.quantization
     given = [call.operand(index) for index in range(1, 5)]
     found = [dequantized(tensor) for tensor in given if tensor is not None and tensor.data is not None]
-    if len(data.shape) != 4 or len(found) != 4 or grid is None or call.attributes.get("training_mode", 0):
+    if len(data.shape) < 2 or len(found) != 4 or grid is None or call.attributes.get("training_mode", 0):
         return as_it_is(call)
     gamma, beta, mean, variance = found
     channels = data.shape[1]

@@ -7,17 +7,29 @@ CPU, unless it is a function of one tensor (functions.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from rocketnpu.frontends.onnx.call import Call, Translation, as_it_is
 from rocketnpu.frontends.onnx.data_movement import MOVES
 from rocketnpu.frontends.onnx.layers import LAYERS, average_with_padding
+from rocketnpu.frontends.onnx.rank import is_over_rows, over_images
 from rocketnpu.frontends.onnx.window import UNUSUAL_WINDOW, window_of
 from rocketnpu.ir import ElementwiseOptions, Padding, PoolOptions, ReduceOptions, UnaryOptions
+
+FIRST_OF_SPACE = 2
+"""The dimensions from this one on are those of space: rows and columns."""
 
 
 def translate(call: Call) -> Translation:
     """An operator in TFLite's terms. Raises ModelError for operands that contradict each other."""
+    if is_over_rows(call):
+        image = over_images(call)
+        found = translate(image)
+        if not found.is_mapped:
+            return as_it_is(call)
+        operands = tuple(call.data if operand is image.data else operand for operand in found.operands)
+        return replace(found, operands=operands)
     form = _FORMS.get(call.op_type) or LAYERS.get(call.op_type) or MOVES.get(call.op_type)
     return as_it_is(call) if form is None else form(call)
 
@@ -113,7 +125,14 @@ def _global_max(call: Call) -> Translation:
 
 
 def _reduce_max(call: Call) -> Translation:
-    return _global_max(call) if _axes(call) == (2, 3) and len(call.output.shape) == 4 else as_it_is(call)
+    """A pool whose window is as large as the dimensions of space that it reduces."""
+    rank, axes = len(call.data.shape), _axes(call)
+    if rank not in (3, 4) or len(call.output.shape) != rank or axes is None or min(axes) < FIRST_OF_SPACE:
+        return as_it_is(call)
+    window = [call.data.shape[axis] if axis in axes else 1 for axis in range(FIRST_OF_SPACE, rank)]
+    rows = window[0] if rank == 4 else 1
+    options = PoolOptions(Padding.VALID, 1, 1, rows, window[-1], activation=call.activation, pads=(0, 0, 0, 0))
+    return Translation("MAX_POOL_2D", (call.data,), options)
 
 
 def _global_average(call: Call) -> Translation:

@@ -15,7 +15,6 @@ from rocketnpu.frontends.files import ModelFile
 from rocketnpu.frontends.onnx.call import Call, Translation
 from rocketnpu.frontends.onnx.functions import tabulate
 from rocketnpu.frontends.onnx.layers import dequantized
-from rocketnpu.frontends.onnx.layout import channels_last, is_image
 from rocketnpu.frontends.onnx.library import refusal_is_model_error
 from rocketnpu.frontends.onnx.model import Source, read_model
 from rocketnpu.frontends.onnx.net import Net, Node, TensorType, build_net, declared_types
@@ -98,7 +97,6 @@ class _Builder:
         self._net = net
         self._keep = frozenset(keep)
         self._grids = find_grids(net)
-        self._channels_last = channels_last(net)
         self._groups = find_groups(net, self._grids, keep)
         self._members = {node.index: group for group in self._groups.values() for node in _readers(group)}
         self._tensors: dict[str, Tensor] = {}
@@ -239,8 +237,7 @@ class _Builder:
             assert found.shape is not None
             shape = tuple(size or 0 for size in found.shape)
             grid = self._grids.get(name) if found.dtype.kind in "iu" else None
-            channels_first = is_image(self._net, name) and name not in self._channels_last
-            self._tensors[name] = Tensor(name, shape, found.dtype, grid, layout="NCHW" if channels_first else "NHWC")
+            self._tensors[name] = Tensor(name, shape, found.dtype, grid)
         return self._tensors[name]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from rocketnpu.ir import GatherOptions, Graph, Operator, Tensor, TransposeOptions
 
 CHANNEL_AXIS = 1
+IMAGE_RANK = 4
 
 
 def fold_shuffles(graph: Graph, keep: Collection[str], names: Collection[str]) -> Graph:
@@ -50,7 +51,7 @@ def _indices(graph: Graph, split: Operator, turn: Operator, join: Operator) -> t
         return None
     before, apart, after = (graph.tensors[name] for name in (split.inputs[0], split.name, join.name))
     order = turn.options.permutation
-    if not before.layout == after.layout == "NCHW" or before.shape != after.shape or order[0] != 0:
+    if len(before.shape) != IMAGE_RANK or before.shape != after.shape or order[0] != 0 or before.shape[0] != 1:
         return None
     _, channels, height, width = before.shape
     parts = next((count for count in range(len(order)) if math.prod(apart.shape[:count]) == channels and count > 1), 0)
