@@ -70,6 +70,18 @@ def test_json_has_the_loss_of_every_layer_and_what_runs_where(model, pictures, t
     assert [step["place"] for step in found["steps"]] == ["cpu", "npu", "cpu"]
 
 
+def test_a_poor_result_warns_and_names_the_layers(model, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rocketnpu.quantizer.report.POOR", 1e-9)
+    output = tmp_path / "quantized.tflite"
+    options = ["--calibration", str(pictures), "-o", str(output), "--method", "mse", "--keep-float", "no*such"]
+    assert main(["quantize", str(model), *options]) == 2
+    assert "keep_float: the model has no tensor 'no*such'" in capsys.readouterr().err
+    assert main(["quantize", str(model), *options[:-2]]) == 0
+    err = capsys.readouterr().err
+    assert "by themselves lose most: " in err
+    assert "try --method auto" in err
+
+
 def test_the_rule_for_pictures_counts(model, pictures, tmp_path):
     scales: list[float] = []
     for std in ("255", "51"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rocketnpu.errors import Error, ModelError
 from rocketnpu.frontends import load_model
 from rocketnpu.quantizer.report import Sqnr
 from support.models import ModelBuilder
-from support.onnx_models import small_network
+from support.onnx_models import OnnxBuilder, normal, small_network
 
 SHAPE = (1, 8, 8, 3)
 
@@ -49,6 +50,50 @@ def test_the_report_counts_inputs_and_lists_tensors_in_the_model_s_order():
     for layer in report.layers:
         assert 30 < layer.end_to_end <= layer.grid + 0.1
     assert report.outputs["y"] == pytest.approx(report.layers[-1].end_to_end, abs=0.01)
+
+
+def uneven() -> bytes:
+    """Channels of unlike sizes that a function squeezes: no grid has steps for all of them."""
+    model = OnnxBuilder(opset=17)
+    scales = np.geomspace(1e-4, 1e2, 8).astype(np.float32).reshape(1, 8, 1, 1)
+    x = model.node("Conv", model.input((1, 3, 8, 8), name="x"), model.constant(normal((8, 3, 3, 3), 0.3, 0)))
+    y = model.node("Mul", model.node("Tanh", x), model.constant(scales), name="uneven")
+    weights = (normal((4, 8, 1, 1), 0.3, 1) / scales.reshape(1, 8, 1, 1)).astype(np.float32)
+    return model.build(model.node("Conv", y, model.constant(weights), name="z"), dtype=np.float32)
+
+
+def test_tensors_that_are_named_stay_float():
+    everything, left = rn.quantize(small(), values(4)), rn.quantize(small(), values(4), keep_float=["y*"])
+    assert rn.compile(everything.model).placement.npu_macs > rn.compile(left.model).placement.npu_macs == 0
+    with pytest.raises(ModelError, match=r"keep_float: the model has no tensor 'yy' .*; did you mean 'y'"):
+        rn.quantize(small(), values(4), keep_float="yy")
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "mse", "auto"])
+def test_other_methods_cut_off_what_lies_far_out(method: str):
+    samples = values(128)
+    samples[0, 0, 0, 0] = 100
+
+    def scale(method: Any) -> float:
+        graph = load_model(rn.quantize(small(), samples, method=method).model)
+        (layer,) = (op for op in graph.operators if op.kind == "CONV_2D")
+        grid = graph.tensors[layer.outputs[0]].quantization
+        assert grid is not None
+        return float(grid.scales[0])
+
+    assert scale(method) < 0.9 * scale("min-max")
+
+
+def test_a_method_that_does_not_exist_is_refused():
+    with pytest.raises(ModelError, match="method is auto, min-max, percentile, entropy or mse, not 'magic'"):
+        rn.quantize(small(), values(2), method="magic")
+
+
+def test_a_poor_result_says_which_layers_lose_most():
+    inputs = np.random.default_rng(0).normal(0, 1, (4, 1, 3, 8, 8)).astype(np.float32)
+    report = rn.quantize(uneven(), inputs).report
+    assert report.poor or report.kept_float
+    assert report.blamed[0].alone == max(layer.alone for layer in report.layers)
 
 
 def test_the_report_sees_what_the_calibration_has_missed():

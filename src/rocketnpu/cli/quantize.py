@@ -13,16 +13,19 @@ from typing import Any
 import rocketnpu as rn
 from rocketnpu.cli.arguments import add_json, add_model, channel_divisors, channel_values, positive
 from rocketnpu.cli.compiler import add_compile_options, compile_options, opening_options
-from rocketnpu.cli.steps import add_require_npu, exit_code, placement, print_notes, warn_of_idle_npu
+from rocketnpu.cli.steps import add_require_npu, complain, exit_code, placement, print_notes, warn_of_idle_npu
 from rocketnpu.cli.steps import to_json as steps_to_json
 from rocketnpu.cli.terminal import LONGEST_NAME, counted, finite, print_json, print_line, print_table, progress
 from rocketnpu.errors import ModelError
 from rocketnpu.images import Fit
 from rocketnpu.inspect.names import shorten
 from rocketnpu.quantizer import QuantizedModel, Report
+from rocketnpu.quantizer.calibration import METHODS
 
 MODELS = (".tflite", ".onnx")
 PROGRAM = ".rnpu"
+BLAMED = 3
+"""Layers that a warning names."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     evaluation_help = "other inputs to measure the loss on (default: 8 of the calibration's)"
     parser.add_argument("--evaluation", metavar="DIR|FILE", help=evaluation_help)
     parser.add_argument("--count", type=positive, metavar="N", help="use N of the calibration's inputs (default: all)")
+    method_help = "how ranges follow from the inputs; auto: what costs each tensor least (default: min-max)"
+    parser.add_argument("--method", choices=("auto", *METHODS), default="min-max", help=method_help)
+    float_help = "leave the operators of these tensors float; * stands for anything"
+    parser.add_argument("--keep-float", action="append", default=[], metavar="TENSOR", help=float_help)
     parser.add_argument("--cores", type=int, choices=(1, 2, 3), default=1, help="NPU cores to use (default: 1)")
     add_compile_options(parser, "any, which runs through either")
     add_require_npu(parser)
@@ -68,6 +75,8 @@ def execute(arguments: argparse.Namespace) -> int:
             std=arguments.std,
             fit=arguments.fit,
             progress=advance,
+            method=arguments.method,
+            keep_float=arguments.keep_float,
             **opening_options(arguments),
         )
         bar.update(task, description="compiling", completed=0, total=None)
@@ -77,11 +86,25 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         quantized.save(output)
     warn_of_idle_npu(program)
+    _warn_of_loss(arguments.model.name, quantized.report)
     if arguments.json:
         print_json(_to_json(arguments.model.name, output, quantized, program))
     else:
         _print(arguments.model.name, output, quantized.report, program, arguments.cores)
     return exit_code(arguments, program)
+
+
+def _warn_of_loss(model: str, report: Report) -> None:
+    """A line on standard error for outputs that have lost much, with the layers that lose most by themselves."""
+    if not report.poor:
+        return
+    outputs = ", ".join(f"{share:.0%} of {shorten(name, LONGEST_NAME)}" for name, share in report.poor.items())
+    blamed = "; ".join(
+        f"{shorten(layer.tensor, LONGEST_NAME)} ({layer.operator}, {layer.alone:.0%})"
+        for layer in report.blamed[:BLAMED]
+    )
+    advice = "try --method auto, other --calibration inputs, or --keep-float with these tensors"
+    complain(f"warning: {model} loses {outputs}; by themselves lose most: {blamed}; {advice}")
 
 
 def _check_output(output: Path, model: Path) -> None:
@@ -111,6 +134,8 @@ def _print(model: str, output: Path, report: Report, program: rn.Program, cores:
     print_table(("operator", "tensor", "shape", "its grid alone>", "end to end>"), rows, title=title)
     for name, decibels in report.outputs.items():
         print_line(f"output {name}: {decibels:.1f} dB")
+    if report.kept_float:
+        print_line(f"float, as they lose too much: {', '.join(report.kept_float)}")
     print_line(placement(program, counted(cores, "core")))
     print_notes(program)
     print_line(f"{output}: {output.stat().st_size} bytes")
@@ -124,6 +149,8 @@ def _to_json(model: str, output: Path, quantized: QuantizedModel, program: rn.Pr
         "inputs": report.inputs,
         "evaluated": report.evaluated,
         "outputs": {name: finite(decibels) for name, decibels in report.outputs.items()},
+        "lost": {name: finite(share) for name, share in report.lost.items()},
+        "kept_float": list(report.kept_float),
         "layers": [
             {
                 "tensor": layer.tensor,
@@ -131,6 +158,7 @@ def _to_json(model: str, output: Path, quantized: QuantizedModel, program: rn.Pr
                 "shape": layer.shape,
                 "grid": finite(layer.grid),
                 "end_to_end": finite(layer.end_to_end),
+                "alone": finite(layer.alone),
             }
             for layer in report.layers
         ],

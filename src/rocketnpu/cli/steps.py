@@ -67,7 +67,7 @@ def warn_of_idle_npu(program: Program, consequence: str = "") -> None:
         is_float = FLOAT_MODEL in program.notes
         reasons = FLOAT_MODEL if is_float else _shown(_reasons(program.steps))
         why = f" ({reasons})" if reasons else ""
-        _complain(f"warning: nothing of {program.name} runs on the NPU{consequence}{why}")
+        complain(f"warning: nothing of {program.name} runs on the NPU{consequence}{why}")
 
 
 def share(program: Program) -> str:
@@ -137,7 +137,7 @@ def exit_code(arguments: argparse.Namespace, program: Program) -> int:
     required: float | None = arguments.require_npu
     if required is None or program.placement.npu_percent >= required:
         return 0
-    _complain(f"--require-npu {required:g}: {share(program)}")
+    complain(f"--require-npu {required:g}: {share(program)}")
     return 1
 
 
@@ -151,5 +151,6 @@ def _percent(text: str) -> float:
     return value
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """A line on standard error."""
     print(f"rocketnpu: {plain(text)}", file=sys.stderr)

@@ -88,16 +88,30 @@ def _net(graph: Graph) -> _Net:
     return _Net(graph, makers, readers)
 
 
+def behind_layers(graph: Graph) -> frozenset[str]:
+    """The tensors from which no layer with weights is reached."""
+    net = _net(graph)
+    tail = _tail(net)
+    names = [name for operator in graph.operators for name in operator.outputs]
+    return frozenset(name for name in names if all(reader.name in tail for reader in net.readers.get(name, ())))
+
+
+def _tail(net: _Net) -> set[str]:
+    """The operators that are no layer with weights and lead to none, by name."""
+    found: set[str] = set()
+    for operator in reversed(net.graph.operators):
+        if not is_layer(net.graph, operator) and all(other.name in found for other in net.after(operator)):
+            found.add(operator.name)
+    return found
+
+
 def _coarse_tail(net: _Net, ranges: Mapping[str, Range], left: Set[str]) -> set[str]:
     """Rule 2."""
     graph = net.graph
-    reaching: set[str] = set()  # what leads to a layer
-    for operator in reversed(graph.operators):
-        if is_layer(graph, operator) or any(other.name in reaching for other in net.after(operator)):
-            reaching.add(operator.name)
+    tail = _tail(net)
     found: set[str] = set()
     for operator in graph.operators:
-        if operator.name in reaching:
+        if operator.name not in tail:
             continue
         follows = any(not found.isdisjoint(other.outputs) for other in net.before(operator))
         if follows or (left.isdisjoint(operator.outputs) and _coarsening(net, ranges, operator) > COARSER):

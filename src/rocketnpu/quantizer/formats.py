@@ -13,11 +13,12 @@ from rocketnpu.cpu import onnxruntime as ort
 from rocketnpu.errors import ModelError
 from rocketnpu.frontends import load_tflite
 from rocketnpu.frontends.onnx.library import library
-from rocketnpu.ir import Graph
+from rocketnpu.ir import Graph, Operator
 from rocketnpu.quantizer.onnx import equalize as onnx_equalize
 from rocketnpu.quantizer.onnx import quantizer as onnx_quantizer
 from rocketnpu.quantizer.onnx import repair as onnx_repair
-from rocketnpu.quantizer.ranges import Range, Tensors
+from rocketnpu.quantizer.ranges import Range
+from rocketnpu.quantizer.streams import Run, Stream
 from rocketnpu.quantizer.tflite import equalize as tflite_equalize
 from rocketnpu.quantizer.tflite import model as tflite_model
 from rocketnpu.quantizer.tflite import quantizer as tflite_quantizer
@@ -33,7 +34,8 @@ class Format:
     `repair(file, name)` makes what the others take; `channel_axis` is where a tensor's channels are. `can_quantize` is
     asked for an operator's kind. `functions` lists the functions of one tensor that `quantize` keeps whole, each as the
     tensors that its nodes make. `quantize(file, ranges, names)` leaves the operators that make these tensors float.
-    `run_float` and `run_quantized` run a model with all its tensors, `run_outputs` with its outputs only.
+    `run_float` and `run_quantized` run a model with all its tensors, `run_outputs` with its outputs only. `pieces` of a
+    graph makes a function of an operator, from its variable operands to its results.
     `float_names(graph, ranges)` maps the quantized tensors of a graph to the float ones, which have ranges.
     """
 
@@ -44,9 +46,10 @@ class Format:
     can_quantize: Callable[[str], bool]
     functions: Callable[[bytes], list[tuple[str, ...]]]
     quantize: Callable[[bytes, Mapping[str, Range], Collection[str]], bytes]
-    run_float: Callable[[bytes], Callable[[Inputs], Tensors]]
-    run_quantized: Callable[[bytes], Callable[[Inputs], Tensors]]
+    run_float: Callable[[bytes], Callable[[Inputs], Stream]]
+    run_quantized: Callable[[bytes], Callable[[Inputs], Stream]]
     run_outputs: Callable[[bytes], Callable[[Inputs], list[NDArray[Any]]]]
+    pieces: Callable[[Graph], Callable[[Operator], Run]]
     float_names: Callable[[Graph, Mapping[str, Range]], dict[str, str]]
 
 
@@ -62,17 +65,42 @@ def _repair_tflite(data: bytes, name: str) -> bytes:
     return tflite_repair.repair(graph)
 
 
-def _run_float_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
-    return litert.Reference(data, kernels="plain").tensors
+def _run_float_tflite(data: bytes) -> Callable[[Inputs], Stream]:
+    reference = litert.Reference(data, kernels="plain")
+    return lambda inputs: iter([reference.tensors(inputs)])
 
 
-def _run_quantized_tflite(data: bytes) -> Callable[[Inputs], Tensors]:
+def _run_quantized_tflite(data: bytes) -> Callable[[Inputs], Stream]:
     """The kernels that the NPU follows: what the report says is what the NPU reaches."""
-    return litert.Reference(data, kernels="reference").tensors
+    reference = litert.Reference(data, kernels="reference")
+    return lambda inputs: iter([reference.tensors(inputs)])
 
 
-def _run_onnx(data: bytes) -> Callable[[Inputs], Tensors]:
-    return ort.Reference(data).tensors
+def _run_onnx(data: bytes) -> Callable[[Inputs], Stream]:
+    return ort.Reference(data).stream
+
+
+def _tflite_pieces(graph: Graph) -> Callable[[Operator], Run]:
+    def piece(operator: Operator) -> Run:
+        data = litert.extract_piece(graph, [operator.index], _variables(graph, operator), operator.outputs)
+        return litert.Piece(data, "the model").run
+
+    return piece
+
+
+def _onnx_pieces(graph: Graph) -> Callable[[Operator], Run]:
+    parsed = library("onnx").load_model_from_string(graph.model)
+
+    def piece(operator: Operator) -> Run:
+        data = ort.extract_piece(graph, _variables(graph, operator), operator.outputs, parsed)
+        return ort.Piece(data, "the model").run
+
+    return piece
+
+
+def _variables(graph: Graph, operator: Operator) -> list[str]:
+    """What an operator reads, constants excepted."""
+    return [name for name in dict.fromkeys(operator.inputs) if name and graph.tensors[name].data is None]
 
 
 def _tflite_names(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, str]:
@@ -111,6 +139,7 @@ TFLITE = Format(
     run_float=_run_float_tflite,
     run_quantized=_run_quantized_tflite,
     run_outputs=lambda data: litert.Piece(data, "the model", is_whole=True).run,
+    pieces=_tflite_pieces,
     float_names=_tflite_names,
 )
 
@@ -125,6 +154,7 @@ ONNX = Format(
     run_float=_run_onnx,
     run_quantized=_run_onnx,
     run_outputs=lambda data: ort.Piece(data, "the model").run,
+    pieces=_onnx_pieces,
     float_names=_onnx_names,
 )
 

@@ -6,6 +6,7 @@ Each round leaves more operators float than the one before, so that there is an 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from rocketnpu.compiler import Options
 from rocketnpu.compiler.passes.assign import place
@@ -18,8 +19,18 @@ from rocketnpu.quantizer.ranges import Range
 from rocketnpu.quantizer.vocabulary import vocabulary_of
 
 
-def quantize_for_npu(kind: Format, data: bytes, ranges: Mapping[str, Range], refused: Collection[str]) -> bytes:
-    """The quantized file of a repaired one, in which operators without a form on the NPU are float.
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A quantized file, its graph, the float tensors that its int8 ones stand for, and those that stay float."""
+
+    model: bytes
+    graph: Graph
+    names: Mapping[str, str]
+    left: frozenset[str]
+
+
+def quantize_for_npu(kind: Format, data: bytes, ranges: Mapping[str, Range], refused: Collection[str]) -> Placed:
+    """A repaired file quantized so that operators without a form on the NPU are float.
 
     `refused` names tensors whose operators stay float in any case. Raises ModelError when the quantizer refuses the
     file.
@@ -30,21 +41,23 @@ def quantize_for_npu(kind: Format, data: bytes, ranges: Mapping[str, Range], ref
     inside = {name for names in functions for name in names}
     unknown = [op for op in graph.operators if not kind.can_quantize(op.kind) and inside.isdisjoint(op.outputs)]
     found = {*refused, *(name for operator in unknown for name in operator.outputs)}
+    made = {name for operator in graph.operators for name in operator.outputs}
     moves = {name for operator in graph.operators if operator.kind in words.moves for name in operator.outputs}
     moved: set[str] = set()
     while True:
         left = stay_float(graph, ranges, found, moved, functions)
         quantized = kind.quantize(data, ranges, left)
-        on_cpu = _on_cpu(kind, graph, load_model(quantized), ranges) - left
+        result = load_model(quantized)
+        names = kind.float_names(result, ranges)
+        on_cpu = made.intersection(_on_cpu(result, names)) - left
         if on_cpu <= moved:
-            return quantized
+            return Placed(quantized, result, names, left)
         moved |= on_cpu & moves
         found |= on_cpu - moves
 
 
-def _on_cpu(kind: Format, graph: Graph, quantized: Graph, ranges: Mapping[str, Range]) -> set[str]:
+def _on_cpu(graph: Graph, names: Mapping[str, str]) -> set[str]:
     """The float tensors whose operators should be int8, but are left to the CPU by the compiler."""
-    made = {name for operator in graph.operators for name in operator.outputs}
-    names = kind.float_names(quantized, ranges)
-    placed, _ = place(with_layouts(quantized), (), Options())
-    return made & {names.get(name) for item in placed if item.reason is not None for name in item.operator.outputs}
+    placed, _ = place(with_layouts(graph), (), Options())
+    unplaced = [item.operator for item in placed if item.reason is not None]
+    return {names[name] for operator in unplaced for name in operator.outputs if name in names}

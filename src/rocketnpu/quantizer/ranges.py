@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.errors import ModelError
-
-Tensors = Mapping[str, NDArray[Any]]
-"""All tensors of one run by name."""
+from rocketnpu.quantizer.streams import Stream, Tensors, flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +31,11 @@ class Range:
     def divided(self, divisors: NDArray[np.float32]) -> Range:
         """The range when channel c is divided by `divisors[c]`, which are positive."""
         return Range(self.low / divisors, self.high / divisors, self.total / divisors, self.count)
+
+    def clipped(self, low: float, high: float) -> Range:
+        """The range of values that are limited to `low` .. `high`. Their mean is taken to stay."""
+        lows, highs = (np.clip(bound, np.float32(low), np.float32(high)) for bound in (self.low, self.high))
+        return Range(lows, highs, self.total, self.count)
 
     @property
     def magnitude(self) -> NDArray[np.float32]:
@@ -57,15 +59,15 @@ class Range:
         return max(float(high), 0.0) - min(float(low), 0.0)
 
 
-def measure(runs: Iterable[Tensors], channel_axis: int, advance: Callable[[], None]) -> dict[str, Range]:
+def measure(runs: Iterable[Tensors | Stream], channel_axis: int, advance: Callable[[], None]) -> dict[str, Range]:
     """The range of every float32 tensor over all runs; `advance` is called after each.
 
     `channel_axis` is where tensors of two dimensions or more have their channels.
     Raises ModelError for a tensor that is not finite.
     """
     ranges: dict[str, Range] = {}
-    for number, tensors in enumerate(runs):
-        for name, values in tensors.items():
+    for number, run in enumerate(runs):
+        for name, values in flat([run] if isinstance(run, Mapping) else run):
             if values.dtype != np.float32 or not values.size:
                 continue
             found = _range(values, channel_axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,11 +17,13 @@ from rocketnpu.frontends.files import open_model
 from rocketnpu.frontends.opening import make_opening
 from rocketnpu.images import Fit, Normalization
 from rocketnpu.ir import Graph, Tensor
+from rocketnpu.quantizer.best import Work, quantize_best
+from rocketnpu.quantizer.calibration import METHODS
 from rocketnpu.quantizer.formats import Format, format_of
-from rocketnpu.quantizer.place import quantize_for_npu
-from rocketnpu.quantizer.ranges import Tensors, measure
-from rocketnpu.quantizer.report import Comparison, Report, compare
+from rocketnpu.quantizer.ranges import measure
+from rocketnpu.quantizer.report import Report
 from rocketnpu.quantizer.samples import InputSets, PictureRule, read_samples
+from rocketnpu.quantizer.streams import Tensors
 from rocketnpu.saving import write_whole
 
 EVALUATED = 8
@@ -58,6 +61,8 @@ def quantize(
     outputs: str | Collection[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
+    method: Literal["auto", "min-max", "percentile", "entropy", "mse"] = "min-max",
+    keep_float: Collection[str] = (),
 ) -> QuantizedModel:
     """A float .tflite or .onnx model as an INT8 model of the same kind; inputs and outputs stay float32.
 
@@ -67,6 +72,9 @@ def quantize(
     channel (default: -1..1), stretched (or letterboxed) to the input's size.
     The losses in the report are measured on `evaluation`, which takes the same things; without it on up to 8 of the
     calibration sets, which flatters a little.
+    `method` is how ranges follow from the calibration inputs, for all tensors alike; "auto" takes for each tensor what
+    costs least on some of these inputs. `keep_float` names tensors whose operators stay float; `*` in a name stands for
+    anything. Where an output loses more than a tenth, layers that lose most by themselves go to float if that helps.
     `outputs`, `input_shapes` and `dims` say how the model is opened, as for `rocketnpu.compile`.
     Raises ModelError for a model that is bad, quantized already or beyond what can be quantized, and for inputs that
     don't fit; Error when a package of the extra `quantize` is missing.
@@ -80,6 +88,8 @@ def quantize(
         raise ModelError(f"fit is {' or '.join(Fit)}, not {fit!r}")
     if count is not None and count < 1:
         raise ModelError(f"count is at least 1, not {count}")
+    if method != "auto" and method not in METHODS:
+        raise ModelError(f"method is auto, {', '.join(METHODS[:-1])} or {METHODS[-1]}, not {method!r}")
     rule = PictureRule(_normalization(mean, std), None if fit is None else Fit(fit))
     samples = read_samples(tensors, calibration, rule)
     if count is not None:
@@ -90,14 +100,9 @@ def quantize(
     step = _Step(progress, "calibrating", len(samples))
     ranges = measure((run(sample) for sample in samples), kind.channel_axis, step)
     equal, ranges = kind.equalize(prepared, ranges)
-    quantized = quantize_for_npu(kind, equal, ranges, ())
-
-    found = load_model(quantized)
-    names = kind.float_names(found, ranges)
-    prepared_run, quantized_run = kind.run_float(equal), kind.run_quantized(found.model)
-    comparison = Comparison(_original(kind, graph), prepared_run, quantized_run, found, names)
-    layers, outputs = compare(comparison, held, _Step(progress, "measuring", len(held)))
-    return QuantizedModel(quantized, kind.name, Report(len(samples), len(held), layers, outputs))
+    work = Work(kind, equal, ranges, samples, held, _original(kind, graph), partial(_Step, progress))
+    best = quantize_best(work, method, keep_float)
+    return QuantizedModel(best.model, kind.name, best.report)
 
 
 def _inputs(graph: Graph, name: str) -> list[Tensor]:

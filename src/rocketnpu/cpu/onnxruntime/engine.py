@@ -22,9 +22,12 @@ from rocketnpu.sandbox import Guarded
 class Engine:
     """A session, built at once; a run takes the model's inputs by position and returns its outputs."""
 
-    def __init__(self, model: bytes, name: str, optimize: bool, threads: int) -> None:
-        """`name` is what errors call the model. Raises ModelError with ONNX Runtime's reason when it refuses it."""
-        self._session: Any = build_session(model, optimize=optimize, threads=threads)
+    def __init__(self, model: bytes, name: str, optimize: bool, threads: int, keeps_memory: bool = True) -> None:
+        """`name` is what errors call the model, `keeps_memory` as for `build_session`.
+
+        Raises ModelError with ONNX Runtime's reason when it refuses the model.
+        """
+        self._session: Any = build_session(model, optimize=optimize, threads=threads, keeps_memory=keeps_memory)
         self._name = name
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]

@@ -10,15 +10,15 @@ from rocketnpu.frontends.onnx.library import library
 from rocketnpu.ir import Graph
 
 
-def extract_piece(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+def extract_piece(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], parsed: Any = None) -> bytes:
     """An ONNX file of the nodes that compute `outputs` from `inputs` and constants, with both in that order.
 
     Tensors keep the graph's names. Operators that share something are the whole model.
+    `parsed` is `graph.model` as an onnx.ModelProto, for those who cut many pieces.
     Raises ModelError when the inputs do not suffice.
     """
     onnx, helper = library("onnx"), library("onnx.helper")
-    model = onnx.ModelProto()
-    model.ParseFromString(graph.model)
+    model = parsed or onnx.load_model_from_string(graph.model)
     if any(op.shares for op in graph.operators):
         values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
         for field, names in ((model.graph.input, inputs), (model.graph.output, outputs)):

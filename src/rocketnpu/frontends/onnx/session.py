@@ -15,17 +15,19 @@ FATAL_ONLY = 4
 """Severity from which ONNX Runtime writes to stderr; errors arrive as exceptions."""
 
 
-def build_session(model: bytes, *, optimize: bool, threads: int = 1) -> Any:
+def build_session(model: bytes, *, optimize: bool, threads: int = 1, keeps_memory: bool = True) -> Any:
     """An onnxruntime.InferenceSession on the CPU; ModelError with ONNX Runtime's reason when it refuses the model.
 
     Without `optimize` every node runs by itself. Quantized models need that: optimized, they run on integer kernels
-    that saturate sums of products at 16 bits on processors without VNNI.
+    that saturate sums of products at 16 bits on processors without VNNI. With `keeps_memory` the session
+    holds what a run has needed for the next one.
     """
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     levels = runtime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     options.log_severity_level = FATAL_ONLY
+    options.enable_cpu_mem_arena = keeps_memory
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     with _errors(ModelError, "ONNX Runtime refuses the model"):
