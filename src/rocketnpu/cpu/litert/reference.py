@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -50,6 +50,10 @@ class Reference:
                     raise
                 self._fall_back(note)
                 return self._runner.tensors(values)
+
+    def stream(self, inputs: Sequence[ArrayLike]) -> Iterator[dict[str, NDArray[Any]]]:
+        """What `tensors` returns, in one part: LiteRT computes a model as a whole. Raises as `tensors` does."""
+        yield self.tensors(inputs)
 
     def _fall_back(self, note: str) -> None:
         """Take LiteRT's optimised kernels from now on."""
