@@ -133,10 +133,13 @@ def test_channels_of_any_rank(shape: tuple[int, ...]) -> None:
     assert run_on_npu(model, y).unequal < 0.01
 
 
-def test_a_batch_stays_on_the_cpu() -> None:
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_any_dimension_of_a_batch(batch: int, axis: int) -> None:
     model = ModelBuilder(seed=11)
-    y = model.concat([model.input((1, 4, 4, 8)), model.input((1, 4, 4, 8))], axis=0)
-    assert reason_on_cpu(model, y) == "the axis is the channel, the width, or the height of one image"
+    shape = (batch, 4, 5, 16)
+    a, b = (model.max_pool(model.input(shape), 2, 1, "SAME") for _ in range(2))
+    run_on_npu(model, model.concat([a, b], axis=axis))
 
 
 def test_inputs_of_the_model_that_nothing_computes_on_are_joined_by_the_host() -> None:

@@ -319,21 +319,23 @@ class ModelBuilder:
             kind, table = "RESIZE_BILINEAR", "ResizeBilinearOptions"
         options = getattr(schema, f"{table}T")(alignCorners=align_corners, halfPixelCenters=half_pixel_centers)
         operands = [x, self.constant(np.array(size, np.int32), name="size")]
-        return self.operator(kind, operands, (1, *size, source.shape[3]), source.grid, options, table, name)
+        return self.operator(
+            kind, operands, (source.shape[0], *size, source.shape[3]), source.grid, options, table, name
+        )
 
     def space_to_depth(self, x: str, block: int, name: str = "") -> str:
         """SPACE_TO_DEPTH."""
         source = self.tensors[x]
-        _, height, width, channels = source.shape
-        shape = (1, height // block, width // block, channels * block * block)
+        batch, height, width, channels = source.shape
+        shape = (batch, height // block, width // block, channels * block * block)
         options = schema.SpaceToDepthOptionsT(blockSize=block)
         return self.operator("SPACE_TO_DEPTH", [x], shape, source.grid, options, "SpaceToDepthOptions", name)
 
     def depth_to_space(self, x: str, block: int, name: str = "") -> str:
         """DEPTH_TO_SPACE."""
         source = self.tensors[x]
-        _, height, width, channels = source.shape
-        shape = (1, height * block, width * block, channels // (block * block))
+        batch, height, width, channels = source.shape
+        shape = (batch, height * block, width * block, channels // (block * block))
         options = schema.DepthToSpaceOptionsT(blockSize=block)
         return self.operator("DEPTH_TO_SPACE", [x], shape, source.grid, options, "DepthToSpaceOptions", name)
 
@@ -368,7 +370,7 @@ class ModelBuilder:
             size * step + room * max(taps - step, 0)
             for size, step, taps in zip(source.shape[1:3], _pair(stride), _pair(kernel), strict=True)
         ]
-        result = (1, *sizes, channels)
+        result = (source.shape[0], *sizes, channels)
         options = schema.TransposeConvOptionsT(fusedActivationFunction=_activation(activation))
         options.strideH, options.strideW = _pair(stride)
         options.padding = getattr(schema.Padding, padding)

@@ -91,6 +91,14 @@ def _tensor_problems(program: Program) -> Iterator[str]:
             yield f"its input or output {name!r} is not in the tensor table"
 
 
+def _is_nchw(shape: tuple[int, ...], cube: Cube) -> bool:
+    """Whether images of this shape, one below the other, are what the cube holds."""
+    if len(shape) != 4:
+        return False
+    batch, channels, height, width = shape
+    return (batch * height, width, channels) == (cube.height, cube.width, cube.channels)
+
+
 def _cube_problems(tensor: TensorEntry, cube: Cube, itemsize: int, segments: dict[str, Segment]) -> Iterator[str]:
     if cube.segment not in segments:
         yield f"tensor {tensor.name} is in segment {cube.segment!r}, which does not exist"
@@ -109,6 +117,8 @@ def _cube_problems(tensor: TensorEntry, cube: Cube, itemsize: int, segments: dic
         elements *= size
     if elements != cube.height * cube.width * cube.channels:
         yield f"tensor {tensor.name} of shape {tensor.shape} does not fill its place on the device"
+    if tensor.layout == "NCHW" and not _is_nchw(tensor.shape, cube):
+        yield f"tensor {tensor.name} of shape {tensor.shape} has another order of dimensions on the device"
     pixels = cube.height * cube.width
     if cube.dense:
         size = cube.height * cube.row_pitch_pixels * cube.channels * itemsize

@@ -18,7 +18,6 @@ from rocketnpu.ir import (
     PadOptions,
     ResizeOptions,
     SliceOptions,
-    SplitOptions,
     Tensor,
     TransposeOptions,
 )
@@ -32,20 +31,6 @@ STEP_UNITS = 1 << 10
 def has_no_activation(_graph: Graph, op: Operator) -> bool:
     """there is no fused activation"""
     return not isinstance(op.options, ConcatOptions) or op.options.activation is Activation.NONE
-
-
-def works_along_a_side(graph: Graph, op: Operator) -> bool:
-    """the axis is the channel, the width, or the height of one image"""
-    assert isinstance(op.options, ConcatOptions | SplitOptions)
-    return cube_side(graph.tensors[op.outputs[0]], op.options.axis) is not None
-
-
-def slices_sides(graph: Graph, op: Operator) -> bool:
-    """the slice takes a part of channels, width, or the height of one image, and all of the other dimensions"""
-    assert isinstance(op.options, SliceOptions)
-    assert op.inputs[0] is not None
-    options, data = op.options, graph.tensors[op.inputs[0]]
-    return all(cube_side(data, axis) is not None or options.sizes[axis] == size for axis, size in enumerate(data.shape))
 
 
 def keeps_channels(graph: Graph, op: Operator) -> bool:
@@ -68,13 +53,6 @@ def keeps_channel_count(graph: Graph, op: Operator) -> bool:
     assert isinstance(op.options, PadOptions)
     output = graph.tensors[op.outputs[0]]
     return all(cube_side(output, axis) != "channels" or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
-
-
-def pads_sides(graph: Graph, op: Operator) -> bool:
-    """channels, width, or the height of one image are padded, and no other dimension"""
-    assert isinstance(op.options, PadOptions)
-    output = graph.tensors[op.outputs[0]]
-    return all(cube_side(output, axis) is not None or pair == (0, 0) for axis, pair in enumerate(op.options.pads))
 
 
 def grows_by_whole_factors(graph: Graph, op: Operator) -> bool:

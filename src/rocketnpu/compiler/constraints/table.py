@@ -21,11 +21,8 @@ from rocketnpu.compiler.constraints.data_movement import (
     keeps_channels,
     keeps_order,
     keeps_pixels,
-    pads_sides,
     repeats_pixels,
-    slices_sides,
     steps_evenly,
-    works_along_a_side,
 )
 from rocketnpu.compiler.constraints.layers import (
     averages_on_one_grid,
@@ -48,10 +45,10 @@ from rocketnpu.compiler.constraints.tensors import (
     data_inputs,
     data_tensors,
     fits_addresses,
-    has_batch_1,
     has_equal_grid,
     has_image_layout,
     has_image_rank,
+    has_one_batch,
     has_one_dtype,
     has_variable_data,
     is_analysable,
@@ -96,7 +93,7 @@ _ELEMENTWISE: tuple[Predicate, ...] = (
     broadcasts_one_pixel,
 )
 _ALIKE: tuple[Predicate, ...] = (*_DATA, channels_agree)
-_IMAGE: tuple[Predicate, ...] = (*_DATA, has_image_rank, has_image_layout, has_batch_1)
+_IMAGE: tuple[Predicate, ...] = (*_DATA, has_image_rank, has_image_layout, has_one_batch)
 _CONVOLUTION: tuple[Predicate, ...] = (
     *_IMAGE,
     has_constant_weights,
@@ -133,7 +130,7 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         **dict.fromkeys(("RELU", "RELU6", "RELU_0_TO_1"), _ALIKE),
         **dict.fromkeys((*FUNCTIONS, "LOOKUP"), _ALIKE),
         "AVERAGE_POOL_2D": (*_IMAGE, averages_on_one_grid, has_clamp_activation),
-        "CONCATENATION": (*_ALIKE, has_no_activation, works_along_a_side),
+        "CONCATENATION": (*_ALIKE, has_no_activation),
         "TRANSPOSE_CONV": (
             *_IMAGE,
             has_constant_weights,
@@ -148,14 +145,14 @@ CONSTRAINTS: Mapping[str, tuple[Predicate, ...]] = MappingProxyType(
         "SQUEEZE": (*_DATA, has_equal_grid, keeps_pixels),
         "EXPAND_DIMS": (*_DATA, has_equal_grid, keeps_pixels),
         "TRANSPOSE": (*_DATA, has_equal_grid, keeps_order),
-        "SPLIT": (*_ALIKE, has_equal_grid, works_along_a_side),
-        "SPLIT_V": (*_ALIKE, has_equal_grid, works_along_a_side),
-        "SLICE": (*_ALIKE, has_equal_grid, slices_sides),
-        "STRIDED_SLICE": (*_DATA, has_equal_grid, slices_sides, keeps_channels, channels_agree),
+        "SPLIT": (*_ALIKE, has_equal_grid),
+        "SPLIT_V": (*_ALIKE, has_equal_grid),
+        "SLICE": (*_ALIKE, has_equal_grid),
+        "STRIDED_SLICE": (*_DATA, has_equal_grid, keeps_channels, channels_agree),
         "GATHER": (*_ALIKE, has_equal_grid, chooses_channels),
-        "PAD": (*_ALIKE, has_equal_grid, pads_sides),
-        "PADV2": (*_ALIKE, has_equal_grid, pads_sides),
-        "MIRROR_PAD": (*_ALIKE, has_equal_grid, pads_sides, keeps_channel_count),
+        "PAD": (*_ALIKE, has_equal_grid),
+        "PADV2": (*_ALIKE, has_equal_grid),
+        "MIRROR_PAD": (*_ALIKE, has_equal_grid, keeps_channel_count),
         "MAX_POOL_2D": (*_IMAGE, has_equal_grid, has_clamp_activation),
         "MEAN": (*_DATA, reduces_sides, keeps_sides),
         "RESHAPE": (*_DATA, has_equal_grid, has_constant_shape, keeps_pixels),

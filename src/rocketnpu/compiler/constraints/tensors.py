@@ -136,9 +136,9 @@ def has_image_layout(graph: Graph, op: Operator) -> bool:
     return all(len(tensor.shape) == 2 or tensor.layout == wanted for tensor in data_tensors(graph, op))
 
 
-def has_batch_1(graph: Graph, op: Operator) -> bool:
-    """the batch is 1"""
-    return all(tensor.shape[0] == 1 for tensor in data_tensors(graph, op))
+def has_one_batch(graph: Graph, op: Operator) -> bool:
+    """data tensors have one batch size"""
+    return len({tensor.shape[0] for tensor in data_tensors(graph, op)}) == 1
 
 
 def has_equal_grid(graph: Graph, op: Operator) -> bool:

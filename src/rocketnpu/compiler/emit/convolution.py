@@ -160,7 +160,7 @@ def _set_cna(task: TaskRegisters, conv: Convolution, tile: Tile, data: Address, 
         pitch = image_row_pitch(shape)
         task.point(CNA.FEATURE_DATA_ADDR, data + tile.input_y0 * pitch * shape.channels)
         task.set(CNA.DMA_CON1, LINE_STRIDE=pitch)
-        task.set(CNA.DMA_CON2, SURF_STRIDE=pitch * (shape.height - 1))
+        task.set(CNA.DMA_CON2, SURF_STRIDE=pitch * (conv.input_height - 1))
     else:
         start = tile.input_y0 * shape.width + tile.input_x0
         task.point(CNA.FEATURE_DATA_ADDR, data + (first_plane * shape.pixels + start) * ATOM_BYTES)

@@ -26,9 +26,14 @@ ALGO_MAX = 0
 def emit_moves(
     move: Move, first: Address, second: Address | None, output: Address, part: Share
 ) -> Iterator[TaskRegisters]:
-    """The tasks of a part of one move; the addresses are those of whole cubes."""
-    for legal in legal_moves(_part_of(move, part)):
-        yield _emit_move(legal, first, second, output)
+    """The tasks of a part of one move, one for each image; the addresses are those of whole cubes."""
+    plane = part.c0 // ATOM_CHANNELS
+    planes = replace(move, channels=part.c1 - part.c0).further(
+        plane * move.input_shape.pixels, plane * move.output_shape.pixels
+    )
+    for own in planes.rows(part.y0, part.y1):
+        for legal in legal_moves(own):
+            yield _emit_move(legal, first, second, output)
 
 
 def _emit_move(move: Move, first: Address, second: Address | None, output: Address) -> TaskRegisters:
@@ -58,16 +63,3 @@ def _emit_move(move: Move, first: Address, second: Address | None, output: Addre
     task.point(DPU_RDMA.RDMA_EW_BASE_ADDR, second + move.second_start * ATOM_BYTES)
     task.set(DPU_RDMA.RDMA_EW_SURF_STRIDE, EW_SURF_STRIDE=pitch_in)
     return task
-
-
-def _part_of(move: Move, part: Share) -> Move:
-    plane, row = part.c0 // ATOM_CHANNELS, part.y0
-    start = plane * move.input_shape.pixels + row * move.width
-    return replace(
-        move,
-        height=part.y1 - part.y0,
-        channels=part.c1 - part.c0,
-        first_start=move.first_start + start,
-        second_start=move.second_start + start,
-        output_start=move.output_start + plane * move.output_shape.pixels + row * move.row_step,
-    )

@@ -30,7 +30,7 @@ def emit_pool(form: Pool, tile: PoolTile, data: Address, output: Address) -> Tas
     task.set(PPU.DATA_CUBE_IN_HEIGHT, CUBE_IN_HEIGHT=tile.rows - 1)
     task.set(PPU.DATA_CUBE_IN_CHANNEL, CUBE_IN_CHANNEL=channels - 1)
     task.set(PPU.DATA_CUBE_OUT_WIDTH, CUBE_OUT_WIDTH=width_out - 1)
-    task.set(PPU.DATA_CUBE_OUT_HEIGHT, CUBE_OUT_HEIGHT=form.output_shape.height - 1)
+    task.set(PPU.DATA_CUBE_OUT_HEIGHT, CUBE_OUT_HEIGHT=tile.y1 - tile.y0 - 1)
     task.set(PPU.DATA_CUBE_OUT_CHANNEL, CUBE_OUT_CHANNEL=channels - 1)
     task.set(
         PPU.OPERATION_MODE_CFG,
@@ -58,7 +58,7 @@ def emit_pool(form: Pool, tile: PoolTile, data: Address, output: Address) -> Tas
     else:
         task.set(PPU.PADDING_VALUE_1_CFG, PAD_VALUE_0=LOWEST & (1 << _PAD_LOW_BITS) - 1)
         task.set(PPU.PADDING_VALUE_2_CFG, PAD_VALUE_1=LOWEST >> _PAD_LOW_BITS & (1 << _PAD_HIGH_BITS) - 1)
-    task.point(PPU.DST_BASE_ADDR, output + tile.x0 * ATOM_BYTES)
+    task.point(PPU.DST_BASE_ADDR, output + (tile.y0 * form.output_shape.width + tile.x0) * ATOM_BYTES)
     task.set(PPU.DST_SURF_STRIDE, DST_SURF_STRIDE=pitch_out)
     task.set(PPU.DATA_FORMAT, INDEX_ADD=pitch_out, PROC_PRECISION=codes.INT8)
     task.set(PPU.MISC_CTRL, BURST_LEN=codes.POOL_BURST)
@@ -66,7 +66,8 @@ def emit_pool(form: Pool, tile: PoolTile, data: Address, output: Address) -> Tas
     task.set(PPU_RDMA.RDMA_CUBE_IN_WIDTH, CUBE_IN_WIDTH=width_in - 1)
     task.set(PPU_RDMA.RDMA_CUBE_IN_HEIGHT, CUBE_IN_HEIGHT=tile.rows - 1)
     task.set(PPU_RDMA.RDMA_CUBE_IN_CHANNEL, CUBE_IN_CHANNEL=channels - 1)
-    task.point(PPU_RDMA.RDMA_SRC_BASE_ADDR, data + tile.input_x0 * ATOM_BYTES)
+    start = tile.input_y0 * form.input_shape.width + tile.input_x0
+    task.point(PPU_RDMA.RDMA_SRC_BASE_ADDR, data + start * ATOM_BYTES)
     task.set(PPU_RDMA.RDMA_SRC_LINE_STRIDE, SRC_LINE_STRIDE=form.input_shape.width)
     task.set(PPU_RDMA.RDMA_SRC_SURF_STRIDE, SRC_SURF_STRIDE=pitch_in)
     task.set(PPU_RDMA.RDMA_DATA_FORMAT, IN_PRECISION=codes.ELEMENT_8_BIT)

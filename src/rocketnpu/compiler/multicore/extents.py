@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rocketnpu.compiler.multicore.share import Share, channel_unit, input_rows, whole
+from rocketnpu.compiler.multicore.share import Share, channel_unit, input_rows, output_rows, whole
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, CubeShape, Move
 from rocketnpu.compiler.passes.assign import Planned, PlannedMove, PlannedUpsample
 from rocketnpu.compiler.passes.group_steps import Location
@@ -57,7 +57,7 @@ def reads(plan: Planned, share: Share, located: Mapping[str, Location]) -> Itera
     for name in form.inputs:
         shape, rows, c0, c1 = form.input_shape, (y0, y1), share.c0, share.c1
         if isinstance(form, Convolution) and name == form.residual:
-            shape, rows = form.output_shape, (share.y0, share.y1)
+            shape, rows = form.output_shape, output_rows(plan, share.y0, share.y1)
         elif isinstance(form, Convolution):
             first = form.first_input_channel
             c0, c1 = (c0 + first, c1 + first) if form.depthwise else (first, first + form.input_channels)
@@ -70,12 +70,14 @@ def writes(plan: Planned, share: Share, located: Mapping[str, Location]) -> Exte
     if isinstance(plan, PlannedMove):
         return _made(plan.form, share, located)
     c0, c1, is_solid = share.c0, share.c1, True
+    rows = output_rows(plan, share.y0, share.y1)
     if isinstance(form, Convolution):
         c0, c1 = c0 + form.first_output_channel, c1 + form.first_output_channel
         is_solid = form.window.x1 - form.window.x0 == form.output_shape.width
+        is_solid = is_solid and rows[1] - rows[0] == share.y1 - share.y0
         if form.fraction_bits is not None:
             c0, c1 = c0 * INT32_BYTES, c1 * INT32_BYTES
-    return _extent(located[form.output], form.output_shape, (share.y0, share.y1), c0, c1, is_solid)
+    return _extent(located[form.output], form.output_shape, rows, c0, c1, is_solid)
 
 
 def filled_extent(plan: Planned, located: Mapping[str, Location]) -> Extent:
@@ -151,18 +153,26 @@ def _extent(at: Location, shape: CubeShape, rows: tuple[int, int], c0: int, c1: 
 
 
 def _moved(move: Move, name: str, start: int, share: Share, located: Mapping[str, Location]) -> Extent:
-    """The pixels that a move reads are consecutive."""
+    """The pixels that a move reads, which are consecutive in each image, from the first to the last."""
     pixels = move.input_shape.pixels
     plane, first = divmod(start, pixels)
     c0, c1 = share.c0 + plane * ATOM_CHANNELS, share.c1 + plane * ATOM_CHANNELS
     found = _extent(located[name], move.input_shape, (0, 1), c0, c1)
-    return Extent(found.place, found.first, found.last, first + share.y0 * move.width, first + share.y1 * move.width)
+    top, bottom = (_pixel(move, y, pixels // move.images, move.width) for y in (share.y0, share.y1 - 1))
+    return Extent(found.place, found.first, found.last, first + top, first + bottom + move.width)
 
 
 def _made(move: Move, share: Share, located: Mapping[str, Location]) -> Extent:
     plane, first = divmod(move.output_start, move.output_shape.pixels)
     c0, c1 = share.c0 + plane * ATOM_CHANNELS, share.c1 + plane * ATOM_CHANNELS
     found = _extent(located[move.output], move.output_shape, (0, 1), c0, c1)
-    start = first + share.y0 * move.row_step
-    stop = first + (share.y1 - 1) * move.row_step + move.width
-    return Extent(found.place, found.first, found.last, start, stop, is_solid=move.row_step == move.width)
+    pixels = move.output_shape.pixels // move.images
+    top, bottom = (_pixel(move, y, pixels, move.row_step) for y in (share.y0, share.y1 - 1))
+    is_solid = move.row_step == move.width and bottom + move.width - top == (share.y1 - share.y0) * move.width
+    return Extent(found.place, found.first, found.last, first + top, first + bottom + move.width, is_solid)
+
+
+def _pixel(move: Move, row: int, image_pixels: int, row_step: int) -> int:
+    """Pixels from the first that a move reads, or makes, to those of a row."""
+    image, row = divmod(row, move.height)
+    return image * image_pixels + row * row_step

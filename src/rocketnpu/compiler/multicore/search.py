@@ -24,7 +24,7 @@ from rocketnpu.compiler.multicore.extents import Extent, bands_that_fit, channel
 from rocketnpu.compiler.multicore.share import SHARED, Share, Work, channel_unit, share_cost, share_tiles, whole, works
 from rocketnpu.compiler.npu_ops import ATOM_CHANNELS
 from rocketnpu.compiler.npu_ops.error import ConstraintError
-from rocketnpu.compiler.passes.assign import PlannedConvolution, PlannedUpsample
+from rocketnpu.compiler.passes.assign import PlannedConvolution, PlannedMove, PlannedUpsample
 from rocketnpu.compiler.passes.group_steps import Location, StepPlan, storage
 from rocketnpu.compiler.tiling.convolution import Tile, tile_cost
 from rocketnpu.hw import cost, limits
@@ -257,6 +257,10 @@ def _row_units(work: Work, fills_groups: bool) -> Iterator[int]:
         yield 2
         return
     yield 1
+    if isinstance(work.plan, PlannedConvolution) and work.plan.form.images > 1 and work.plan.form.window_rows > 1:
+        yield work.plan.form.window_rows
+    if isinstance(work.plan, PlannedMove) and work.plan.form.images > 1 and work.plan.form.height > 1:
+        yield work.plan.form.height
     if fills_groups and isinstance(work.plan, PlannedConvolution):
         unit = cost.group_rows(work.plan.form.window.x1 - work.plan.form.window.x0)
         if unit > 1:

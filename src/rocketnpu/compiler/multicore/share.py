@@ -34,7 +34,11 @@ from rocketnpu.hw.sizes import align
 
 @dataclass(frozen=True)
 class Share:
-    """Half-open ranges of output rows and of output channels; the rows of a move are those that it makes."""
+    """Half-open ranges of output rows and of output channels.
+
+    Rows of a convolution are those of its window, those of a move the ones that it makes; in a batch they are counted
+    through all images.
+    """
 
     y0: int
     y1: int
@@ -68,9 +72,10 @@ def whole(plan: Planned) -> Share:
     """All of a plan."""
     form = plan.form
     if isinstance(plan, PlannedConvolution):
-        return Share(plan.form.window.y0, plan.form.window.y1, 0, plan.form.output_channels)
+        conv = plan.form
+        return Share(conv.window.y0, conv.window.y0 + conv.images * conv.window_rows, 0, conv.output_channels)
     if isinstance(plan, PlannedMove):
-        return Share(0, plan.form.height, 0, plan.form.channels)
+        return Share(0, plan.form.images * plan.form.height, 0, plan.form.channels)
     return Share(0, form.output_shape.height, 0, form.output_shape.channels)
 
 
@@ -83,19 +88,19 @@ def channel_unit(plan: Planned) -> int:
 
 def share_tiles(conv: Convolution, share: Share, optimize: int) -> tuple[Tile, ...]:
     """The tasks of a share of a convolution; ConstraintError if no tiles are legal."""
-    part = replace(conv, window=replace(conv.window, y0=share.y0, y1=share.y1))
+    rows = (share.y0, share.y1)
     if (share.c0, share.c1) == (0, conv.output_channels):
-        return tile(part, optimize)
+        return tile(conv, optimize, rows)
     cut = slice(share.c0, share.c1)
     part = replace(
-        part,
+        conv,
         weights=conv.weights[cut],
         weight_zero_points=conv.weight_zero_points[cut],
         bias=conv.bias[cut],
         gains=conv.gains[cut],
         slopes=None if conv.slopes is None else conv.slopes[cut],
     )
-    return tuple(replace(found, c0=found.c0 + share.c0, c1=found.c1 + share.c0) for found in tile(part, optimize))
+    return tuple(replace(found, c0=found.c0 + share.c0, c1=found.c1 + share.c0) for found in tile(part, optimize, rows))
 
 
 def share_cost(plan: Planned, share: Share) -> TaskCost:
@@ -116,15 +121,26 @@ def share_cost(plan: Planned, share: Share) -> TaskCost:
 
 
 def input_rows(plan: Planned, y0: int, y1: int) -> tuple[int, int]:
-    """The rows of each input that the output rows y0..y1 read; not for moves."""
+    """The rows of each input that the output rows y0..y1 read, from the first to the last; not for moves."""
     if isinstance(plan, PlannedConvolution):
         conv = plan.form
-        first = y0 * conv.stride_h + conv.origin_h
-        last = (y1 - 1) * conv.stride_h + conv.origin_h + conv.reach_h
-        return max(first, 0), min(last, conv.input_shape.height)
+        runs = list(conv.runs(y0, y1))
+        (first_image, top, _), (last_image, _, bottom) = runs[0], runs[-1]
+        first = max(top * conv.stride_h + conv.origin_h, 0)
+        last = min((bottom - 1) * conv.stride_h + conv.origin_h + conv.reach_h, conv.input_height)
+        return first_image * conv.input_height + first, last_image * conv.input_height + last
     if isinstance(plan, PlannedUpsample):
         return y0 // 2, -(-y1 // 2)
     return y0, y1
+
+
+def output_rows(plan: Planned, y0: int, y1: int) -> tuple[int, int]:
+    """Where the output rows y0..y1 lie in the output's cube, from the first to the last; not for moves."""
+    if not isinstance(plan, PlannedConvolution):
+        return y0, y1
+    height = plan.form.output_height
+    runs = list(plan.form.runs(y0, y1))
+    return runs[0][0] * height + runs[0][1], runs[-1][0] * height + runs[-1][2]
 
 
 def _bytes(shape: CubeShape) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from rocketnpu.compiler.npu_ops.convolution import Convolution, Rounding
+from rocketnpu.compiler.npu_ops.convolution import Convolution, Rounding, Run
 from rocketnpu.compiler.npu_ops.copies import Alias, Move, Part, Upsample
 from rocketnpu.compiler.npu_ops.cube import (
     ATOM_CHANNELS,
@@ -38,6 +38,7 @@ __all__ = [
     "PoolMethod",
     "Rescale",
     "Rounding",
+    "Run",
     "Side",
     "TableLoad",
     "Upsample",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocketnpu.compiler.npu_ops.cube import CubeShape, Window
+
+Run: TypeAlias = tuple[int, int, int]
+"""Output rows of one image: the image, its first row, and the one behind its last."""
 
 
 class Rounding(Enum):
@@ -38,6 +43,8 @@ class Convolution:
     shape that the task adds to the result (fuse_residual.py); the other fields are those of the convolution alone.
     `fraction_bits`, in a piece of a larger sum (lower/pieces.py), says that the output is int32 in units of
     2^-fraction_bits steps, without zero point or bounds; output_shape then counts bytes as channels.
+    `images` of equal height are stacked in both cubes. The convolution works on each of them by itself: rows of
+    `window`, origins and padding are those of one image.
     """
 
     input: str
@@ -67,6 +74,7 @@ class Convolution:
     slopes: NDArray[np.float64] | None = None
     residual: str | None = None
     fraction_bits: int | None = None
+    images: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -82,6 +90,21 @@ class Convolution:
     def kernel_w(self) -> int:
         """Kernel columns."""
         return self.weights.shape[2]
+
+    @property
+    def input_height(self) -> int:
+        """Input rows of one image."""
+        return self.input_shape.height // self.images
+
+    @property
+    def output_height(self) -> int:
+        """Output rows of one image."""
+        return self.output_shape.height // self.images
+
+    @property
+    def window_rows(self) -> int:
+        """Output rows of the window, in one image."""
+        return self.window.y1 - self.window.y0
 
     @property
     def reach_h(self) -> int:
@@ -102,3 +125,27 @@ class Convolution:
     def input_channels(self) -> int:
         """Channels this convolution reads."""
         return self.weights.shape[0] if self.depthwise else self.weights.shape[3]
+
+    def runs(self, start: int, stop: int) -> Iterator[Run]:
+        """Output rows, image by image.
+
+        `start` and `stop` count the window's rows through all images, from window.y0 on.
+        """
+        while start < stop:
+            image, row = divmod(start - self.window.y0, self.window_rows)
+            count = min(stop - start, self.window_rows - row)
+            yield image, self.window.y0 + row, self.window.y0 + row + count
+            start += count
+
+    def joined(self) -> Convolution:
+        """The same convolution of one tall image, where no output reads rows of two images; else this one.
+
+        That is so if every output row reads rows of a block of its own, stride_h rows high.
+        """
+        if self.images == 1:
+            return self
+        whole = self.window_rows == self.output_height
+        own_blocks = self.origin_h >= 0 and self.origin_h + self.reach_h <= self.stride_h
+        if not whole or not own_blocks or self.input_height != self.output_height * self.stride_h:
+            return self
+        return replace(self, images=1, window=replace(self.window, y1=self.output_shape.height))

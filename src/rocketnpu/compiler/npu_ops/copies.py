@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from rocketnpu.compiler.npu_ops.cube import CubeShape
 from rocketnpu.hw.layouts import ATOM_BYTES
@@ -15,6 +16,8 @@ class Move:
     In every plane, `height` x `width` consecutive pixels from `first_start` on, and from `second_start` on if there is
     a second cube, become rows of `width` pixels in the output, which start at `output_start` and lie `row_step` pixels
     apart. Starts are pixels counted through all planes: plane * pixels + row * width + column.
+    `images` of equal height are stacked in each cube. The move is done in each of them: `height` rows and starts are
+    those in the first one.
     """
 
     first: str
@@ -29,11 +32,31 @@ class Move:
     first_start: int = 0
     second_start: int = 0
     output_start: int = 0
+    images: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Tensors read."""
         return (self.first,) if self.second is None else (self.first, self.second)
+
+    def rows(self, start: int, stop: int) -> Iterator[Move]:
+        """The moves, each in one image, of the rows from `start` to before `stop`, counted through all images."""
+        while start < stop:
+            image, row = divmod(start, self.height)
+            count = min(stop - start, self.height - row)
+            read = image * self.input_shape.pixels // self.images + row * self.width
+            written = image * self.output_shape.pixels // self.images + row * self.row_step
+            yield replace(self.further(read, written), height=count, images=1)
+            start += count
+
+    def further(self, read: int, written: int) -> Move:
+        """The same move from so many pixels further on."""
+        return replace(
+            self,
+            first_start=self.first_start + read,
+            second_start=self.second_start + read,
+            output_start=self.output_start + written,
+        )
 
 
 @dataclass(frozen=True)

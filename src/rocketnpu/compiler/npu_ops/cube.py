@@ -16,7 +16,7 @@ ATOM_CHANNELS = ATOM_BYTES
 
 @dataclass(frozen=True)
 class CubeShape:
-    """A tensor's shape on the device: one image of height x width pixels of `channels` int8 values."""
+    """A tensor's shape on the device: height x width pixels of `channels` int8 values; several images are stacked."""
 
     height: int
     width: int

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeAlias
 
 from rocketnpu.compiler.constraints.table import check, data_inputs
 from rocketnpu.compiler.lower import lower
+from rocketnpu.compiler.lower.images import on_images, over_images
 from rocketnpu.compiler.lower.pooling_unit import POOLS, lower_on_pooling_unit
 from rocketnpu.compiler.npu_ops import (
     Alias,
@@ -206,7 +208,9 @@ def _computes(item: Placed) -> bool:
 
 def _place(graph: Graph, op: Operator, options: Options) -> Placed:
     try:
-        check(graph, op)
+        steps = list(on_images(graph, op))
+        for step in steps:
+            check(step.graph, step.operator)
     except ConstraintError as constraint:
         return Placed(op, reason=str(constraint))
     ways: list[Callable[[Graph, Operator], Iterable[Lowered]]] = [lower]
@@ -216,7 +220,8 @@ def _place(graph: Graph, op: Operator, options: Options) -> Placed:
     reasons: list[str] = []
     for way in ways:
         try:
-            plans.append(tuple(plan(form, options) for form in way(graph, op)))
+            forms = [over_images(way(step.graph, step.operator), step.count) for step in steps]
+            plans.append(tuple(plan(form, options) for form in chain.from_iterable(forms)))
         except ConstraintError as constraint:
             reasons.append(str(constraint))
     if not plans:

@@ -1,6 +1,6 @@
 """FULLY_CONNECTED after a RESHAPE that flattens an image can read the image itself.
 
-RESHAPE (1, H, W, C) -> (1, H*W*C) would move bytes on the device, where channels lie in planes of 16; a fully connected
+RESHAPE (N, H, W, C) -> (N, H*W*C) would move bytes on the device, where channels lie in planes of 16; a fully connected
 layer over it is a convolution whose kernel is the whole image, which moves none. The RESHAPE then goes away, so its
 result must not be needed elsewhere: by another operator, as an output, or because it is to be kept.
 """
@@ -41,5 +41,6 @@ def _flattens(graph: Graph, op: Operator) -> bool:
     if op.kind != "RESHAPE" or op.inputs[0] is None or not has_equal_grid(graph, op):
         return False
     before, after = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]].shape
-    is_image = len(before.shape) > 2 and before.shape[0] == 1 and cube_shape(before).pixels > 1
-    return is_image and len(after) == 2 and after[0] == 1
+    if len(before.shape) <= len(after) or len(after) != 2 or 0 in before.shape or after[:1] != before.shape[:1]:
+        return False
+    return cube_shape(before).pixels > after[0]

@@ -11,7 +11,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from rocketnpu.compiler.constraints.table import has_equal_grid
-from rocketnpu.compiler.npu_ops import cube_side
 from rocketnpu.compiler.passes.fold_flatten import Fold
 from rocketnpu.ir import ConvOptions, Graph, Operator, Padding, PadOptions, Pads
 
@@ -44,9 +43,8 @@ def _zeros_around_the_image(graph: Graph, op: Operator) -> Pads | None:
         return None
     if options.value not in (None, int(output.quantization.zero_points[0])):
         return None
-    pairs = {cube_side(output, axis): pair for axis, pair in enumerate(options.pads)}
-    others = [pair for side, pair in pairs.items() if side not in ("height", "width")]
-    if "height" not in pairs or any(pair != (0, 0) for pair in others):
+    rows, columns = (2, 3) if output.layout == "NCHW" else (1, 2)
+    if any(pair != (0, 0) for axis, pair in enumerate(options.pads) if axis not in (rows, columns)):
         return None
-    (top, bottom), (left, right) = pairs["height"], pairs["width"]
+    (top, bottom), (left, right) = options.pads[rows], options.pads[columns]
     return top, left, bottom, right

@@ -86,7 +86,7 @@ def legal_moves(move: Move) -> Iterator[Move]:
     if move.channels > limits.MAX_CUBE:
         for channel in range(0, move.channels, limits.MAX_CUBE):
             plane = channel // ATOM_CHANNELS
-            part = _further(move, plane * move.input_shape.pixels, plane * move.output_shape.pixels)
+            part = move.further(plane * move.input_shape.pixels, plane * move.output_shape.pixels)
             yield from legal_moves(replace(part, channels=min(limits.MAX_CUBE, move.channels - channel)))
         return
     if move.height == 1 and abs(move.row_step - move.width) > limits.MAX_NOTCH:
@@ -96,29 +96,19 @@ def legal_moves(move: Move) -> Iterator[Move]:
         yield move
     elif move.height == 1 or move.row_step == move.width:
         for first, height, width in _rectangles(move.height, move.width, limits.MAX_CUBE):
-            yield replace(_further(move, first, first), height=height, width=width, row_step=width)
+            yield replace(move.further(first, first), height=height, width=width, row_step=width)
     elif move.width <= limits.MAX_CUBE and move.row_step - move.width <= limits.MAX_NOTCH:
         for row in range(0, move.height, limits.MAX_CUBE):
             height = min(limits.MAX_CUBE, move.height - row)
-            yield replace(_further(move, row * move.width, row * move.row_step), height=height)
+            yield replace(move.further(row * move.width, row * move.row_step), height=height)
     else:
         for row in range(move.height):
-            yield from legal_moves(replace(_further(move, row * move.width, row * move.row_step), height=1))
+            yield from legal_moves(replace(move.further(row * move.width, row * move.row_step), height=1))
 
 
 def has_few_tasks(tasks: Iterable[object]) -> bool:
     """Whether one kick holds so many tasks."""
     return len(list(islice(tasks, limits.MAX_TASKS_PER_KICK + 1))) <= limits.MAX_TASKS_PER_KICK
-
-
-def _further(move: Move, read: int, written: int) -> Move:
-    """The move from so many pixels further on."""
-    return replace(
-        move,
-        first_start=move.first_start + read,
-        second_start=move.second_start + read,
-        output_start=move.output_start + written,
-    )
 
 
 def _rectangles(height: int, width: int, widest: int) -> Iterator[tuple[int, int, int]]:

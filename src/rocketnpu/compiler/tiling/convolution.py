@@ -11,18 +11,19 @@ Rules (hardware/convolution.md, Tiling rules and CBUF arithmetic):
 4. A dense image (hardware/layouts.md, First layer) is cut in rows only, since a tile must start on a 16-byte address.
 5. Among the legal ways the one with the lowest cost wins: cycles by the vendor's model (hw/cost.py) of every task, halo
    and weights read again included, plus a fixed cost a task.
-6. A task keeps the weights of the task before it (WEIGHT_REUSE) where both have the same ones, which fit their banks;
+6. Images of a batch are one tall image where no output reads rows of two of them. Elsewhere a tile lies in one image,
+   and the same channels of all images follow one another.
+7. A task keeps the weights of the task before it (WEIGHT_REUSE) where both have the same ones, which fit their banks;
    the banks of such tasks are the same (hardware/convolution.md, Tiling rules).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
-from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, Window
+from rocketnpu.compiler.npu_ops import ATOM_CHANNELS, Convolution, Run, Window
 from rocketnpu.compiler.npu_ops.error import ConstraintError
 from rocketnpu.hw import cbuf, cost, limits
 from rocketnpu.hw.cost import TaskCost, chain_cost
@@ -60,20 +61,23 @@ class _Split:
     weight_banks: int
 
 
-def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
+def tile(conv: Convolution, optimize: int = 1, rows: tuple[int, int] | None = None) -> tuple[Tile, ...]:
     """The tasks of one convolution, in order; ConstraintError names what no tile can satisfy.
 
+    `rows` are a part of the output's, counted as for Convolution.runs; None: all of them.
     At the level 0 of `optimize` the first legal way wins instead of rule 5's; level 2 knows more ways (rule 2).
     """
     unmet = "one output pixel's input window and kernels fit the CBUF"
     best: tuple[Tile, ...] | None = None
     splits: list[_Split] = []
-    for split in _splits(conv):
-        if _count(conv, split) > limits.MAX_TASKS_PER_KICK:
+    conv = conv.joined()
+    runs = tuple(conv.runs(*rows)) if rows else _all_runs(conv)
+    for split in _splits(conv, runs):
+        if _count(conv, split, runs) > limits.MAX_TASKS_PER_KICK:
             unmet = f"at most {limits.MAX_TASKS_PER_KICK} tasks compute one operator"
             continue
         try:
-            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=False)))
+            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, runs, fills_groups=False)))
         except ConstraintError as constraint:
             unmet = str(constraint)
             continue
@@ -84,14 +88,20 @@ def tile(conv: Convolution, optimize: int = 1) -> tuple[Tile, ...]:
             break
     if best is None:
         raise ConstraintError(unmet)
-    return _with_filled_groups(conv, splits, best) if optimize > 1 else best
+    return _with_filled_groups(conv, runs, splits, best) if optimize > 1 else best
 
 
-def _with_filled_groups(conv: Convolution, splits: Sequence[_Split], best: tuple[Tile, ...]) -> tuple[Tile, ...]:
+def _all_runs(conv: Convolution) -> tuple[Run, ...]:
+    return tuple(conv.runs(conv.window.y0, conv.window.y0 + conv.images * conv.window_rows))
+
+
+def _with_filled_groups(
+    conv: Convolution, runs: Sequence[Run], splits: Sequence[_Split], best: tuple[Tile, ...]
+) -> tuple[Tile, ...]:
     """Bands that fill groups of pixels where nothing about them is worse: neither cycles nor traffic nor tasks."""
     for split in splits:
         try:
-            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, fills_groups=True)))
+            tiles = _keeping_weights(conv, tuple(_tiles(conv, split, runs, fills_groups=True)))
         except ConstraintError:
             continue
         now, before = (chain_cost(tile_cost(conv, part) for part in found) for found in (tiles, best))
@@ -108,7 +118,7 @@ def fits(conv: Convolution) -> bool:
         and max(conv.dilation_h, conv.dilation_w) <= limits.MAX_DILATION
         and stored_input_channels(conv, limits.DEPTHWISE_GROUP) <= limits.MAX_CONV_CHANNELS
     )
-    return within_fields and next(_splits(conv), None) is not None
+    return within_fields and next(_splits(conv, _all_runs(conv)), None) is not None
 
 
 def stored_input_channels(conv: Convolution, channels: int) -> int:
@@ -126,9 +136,9 @@ def weight_bytes(conv: Convolution, channels: int) -> int:
     return kernel_bytes(conv, channels) * (1 if conv.depthwise else align(channels, 2))
 
 
-def _splits(conv: Convolution) -> Iterator[_Split]:
+def _splits(conv: Convolution, runs: Sequence[Run]) -> Iterator[_Split]:
     """Legal splits, coarse ones first: for each channel split the widest columns that fit."""
-    columns, rows = conv.window.x1 - conv.window.x0, conv.window.y1 - conv.window.y0
+    columns, rows = conv.window.x1 - conv.window.x0, max(y1 - y0 for _, y0, y1 in runs)
     group = limits.DEPTHWISE_GROUP if conv.depthwise else limits.DIRECT_OUTPUT_GROUP
     for channels in _halvings(conv.output_channels, group):
         if kernel_bytes(conv, channels) > limits.MAX_KERNEL_BYTES or align(channels, group) > limits.MAX_CUBE:
@@ -153,12 +163,11 @@ def _halvings(total: int, unit: int) -> Iterator[int]:
             previous = size
 
 
-def _count(conv: Convolution, split: _Split) -> int:
+def _count(conv: Convolution, split: _Split, runs: Sequence[Run]) -> int:
     """Tasks of a split."""
-    window = conv.window
-    extents = (conv.output_channels, window.x1 - window.x0, window.y1 - window.y0)
-    pieces = (split.channels, split.columns, split.rows)
-    return math.prod(-(-extent // piece) for extent, piece in zip(extents, pieces, strict=True))
+    columns = -(-(conv.window.x1 - conv.window.x0) // split.columns)
+    bands = sum(-(-(y1 - y0) // split.rows) for _, y0, y1 in runs)
+    return -(-conv.output_channels // split.channels) * columns * bands
 
 
 def _weight_bank_choices(conv: Convolution, channels: int) -> list[int]:
@@ -186,8 +195,8 @@ def _rows_that_fit(conv: Convolution, channels: int, columns: int, weight_banks:
     banks = cbuf.BANKS - weight_banks - cbuf.slack_banks(span)
     capacity = _input_rows_that_fit(conv, channels, span, banks)
     input_rows = min(capacity, limits.MAX_CONV_INPUT, _grain_rows(conv))
-    if input_rows >= conv.input_shape.height and conv.stride_h <= limits.MAX_CONV_STRIDE:
-        return conv.window.y1 - conv.window.y0
+    if input_rows >= conv.input_height and conv.stride_h <= limits.MAX_CONV_STRIDE:
+        return conv.window_rows
     if input_rows < conv.reach_h:
         return 0
     return 1 if conv.stride_h > limits.MAX_CONV_STRIDE else (input_rows - conv.reach_h) // conv.stride_h + 1
@@ -230,16 +239,30 @@ def _filling_bands(start: int, stop: int, size: int, width: int) -> Iterator[tup
     yield from pairwise([*range(start, stop, step), stop])
 
 
-def _tiles(conv: Convolution, split: _Split, *, fills_groups: bool) -> Iterator[Tile]:
-    window = conv.window
-    if fills_groups:
-        rows = list(_filling_bands(window.y0, window.y1, split.rows, min(split.columns, window.x1 - window.x0)))
-    else:
-        rows = list(_bands(window.y0, window.y1, split.rows))
+def _tiles(conv: Convolution, split: _Split, runs: Sequence[Run], *, fills_groups: bool) -> Iterator[Tile]:
+    x0, x1 = conv.window.x0, conv.window.x1
+    columns = list(_bands(x0, x1, split.columns))
     for c0 in range(0, conv.output_channels, split.channels):
         c1 = min(c0 + split.channels, conv.output_channels)
-        for (y0, y1), (x0, x1) in product(rows, _bands(window.x0, window.x1, split.columns)):
-            yield _tile(conv, Window(y0, y1, x0, x1), c0, c1, split.weight_banks)
+        for image, start, stop in runs:
+            if fills_groups:
+                rows = _filling_bands(start, stop, split.rows, min(split.columns, x1 - x0))
+            else:
+                rows = _bands(start, stop, split.rows)
+            for (y0, y1), (left, right) in product(rows, columns):
+                part = _tile(conv, Window(y0, y1, left, right), c0, c1, split.weight_banks)
+                yield _in_image(conv, part, image) if image else part
+
+
+def _in_image(conv: Convolution, part: Tile, image: int) -> Tile:
+    """A tile of the first image in another one."""
+    first, first_input, window = image * conv.output_height, image * conv.input_height, part.window
+    return replace(
+        part,
+        window=replace(window, y0=first + window.y0, y1=first + window.y1),
+        input_y0=first_input + part.input_y0,
+        input_y1=first_input + part.input_y1,
+    )
 
 
 def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_banks: int) -> Tile:
@@ -249,7 +272,7 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
     right = (window.x1 - 1) * conv.stride_w + conv.origin_w + conv.reach_w
     if max(-top, -left) > limits.MAX_CONV_PAD:
         raise ConstraintError("padding before the first row and column is at most 15")
-    y0, y1 = max(top, 0), min(bottom, conv.input_shape.height)
+    y0, y1 = max(top, 0), min(bottom, conv.input_height)
     x0, x1 = max(left, 0), min(right, conv.input_shape.width)
     if y0 >= y1 or x0 >= x1:
         raise ConstraintError("no task lies in the padding alone")
@@ -270,7 +293,7 @@ def _tile(conv: Convolution, window: Window, c0: int, c1: int, least_weight_bank
 
 
 def _keeping_weights(conv: Convolution, tiles: tuple[Tile, ...]) -> tuple[Tile, ...]:
-    """Rule 6. Data banks are the most that one of the tiles needs, in all of them."""
+    """Rule 7. Data banks are the most that one of the tiles needs, in all of them."""
     data_banks = max(part.data_banks for part in tiles)
     weight_banks = cbuf.BANKS - data_banks
     result: list[Tile] = []

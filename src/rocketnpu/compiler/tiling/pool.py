@@ -3,11 +3,12 @@
 1. A task takes all rows, and as many output columns as the unit's line buffer is known to hold.
 2. Rows and columns behind the last window are not read: columns left over shift an int8 result (silicon).
 3. A window of 16 has no padding: 16 with 7 of padding gave wrong results (silicon).
+4. Each image of a batch has tasks of its own, unless the windows of one tall image are the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rocketnpu.compiler.npu_ops import Pool
@@ -18,10 +19,14 @@ from rocketnpu.hw import limits
 
 @dataclass(frozen=True)
 class PoolTile:
-    """One task's share: output columns x0..x1, input rows 0..rows, input columns input_x0..input_x1, and padding."""
+    """One task's share: output rows y0..y1, output columns x0..x1, `rows` input rows from input_y0 on, input columns
+    input_x0..input_x1, and padding."""
 
+    y0: int
+    y1: int
     x0: int
     x1: int
+    input_y0: int
     rows: int
     input_x0: int
     input_x1: int
@@ -31,7 +36,23 @@ class PoolTile:
 
 
 def tile_pool(form: Pool) -> tuple[PoolTile, ...]:
-    """The tasks of a pool, from left to right; ConstraintError names what the unit cannot do."""
+    """The tasks of a pool, image by image and from left to right; ConstraintError names what the unit cannot do."""
+    form = form.joined()
+    first = form.of_one_image()
+    tiles = _tiles_of_image(first)
+    return tuple(
+        replace(
+            tile,
+            y0=image * first.output_shape.height,
+            y1=(image + 1) * first.output_shape.height,
+            input_y0=image * first.input_shape.height,
+        )
+        for image in range(form.images)
+        for tile in tiles
+    )
+
+
+def _tiles_of_image(form: Pool) -> list[PoolTile]:
     data, out = form.input_shape, form.output_shape
     shapes = (*(data.height, data.width, data.channels), *(out.height, out.width))
     if max(shapes) > limits.MAX_CUBE:
@@ -49,8 +70,11 @@ def tile_pool(form: Pool) -> tuple[PoolTile, ...]:
         right = (x1 - 1) * form.stride_w + form.kernel_w - form.pad_left
         tiles.append(
             PoolTile(
+                y0=0,
+                y1=out.height,
                 x0=x0,
                 x1=x1,
+                input_y0=0,
                 rows=min(bottom, data.height),
                 input_x0=max(left, 0),
                 input_x1=min(right, data.width),
@@ -60,7 +84,7 @@ def tile_pool(form: Pool) -> tuple[PoolTile, ...]:
             )
         )
     _check(form, tiles)
-    return tuple(tiles)
+    return tiles
 
 
 def _check(form: Pool, tiles: list[PoolTile]) -> None:

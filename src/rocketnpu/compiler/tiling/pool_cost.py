@@ -31,4 +31,4 @@ def move_cycles(form: Move) -> float:
     """Cycles of a copy or a maximum."""
     pixels = form.height * form.width
     read = len(form.inputs) * pixels * align(form.channels, ATOM_CHANNELS)
-    return cost.ddr_cycles(read + pixels * form.channels) + cost.CHAINED_TASK_CYCLES
+    return form.images * (cost.ddr_cycles(read + pixels * form.channels) + cost.CHAINED_TASK_CYCLES)

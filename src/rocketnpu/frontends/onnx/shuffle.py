@@ -53,15 +53,18 @@ def _indices(graph: Graph, split: Operator, turn: Operator, join: Operator) -> t
     order = turn.options.permutation
     if len(before.shape) != IMAGE_RANK or before.shape != after.shape or order[0] != 0 or before.shape[0] != 1:
         return None
-    _, channels, height, width = before.shape
-    parts = next((count for count in range(len(order)) if math.prod(apart.shape[:count]) == channels and count > 1), 0)
+    batch, channels, height, width = before.shape
+    sizes = [math.prod(apart.shape[:count]) for count in range(len(order))]
+    parts = next((count for count, size in enumerate(sizes) if size == batch * channels and count > 1), 0)
     spatial = apart.shape[parts:]
     if not parts or math.prod(spatial) != height * width or order[parts:] != tuple(range(parts, len(order))):
+        return None
+    if batch not in (1, apart.shape[0]):
         return None
     tensors = [before, apart, graph.tensors[turn.name], after]
     if len({_stored_as(tensor) for tensor in tensors}) != 1 or before.quantization is None:
         return None
-    places = np.arange(channels).reshape(apart.shape[:parts]).transpose(order[:parts])
+    places = np.arange(channels).reshape(apart.shape[0] // batch, *apart.shape[1:parts]).transpose(order[:parts])
     return tuple(int(place) for place in places.reshape(-1))
 
 
