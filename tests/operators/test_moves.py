@@ -44,8 +44,8 @@ def is_side(shape: Sequence[int], axis: int) -> bool:
     return axis >= len(shape) - 2 or (axis == len(shape) - 3 and np.prod(shape[:axis]) == 1)
 
 
-def exact(model: ModelBuilder, *outputs: str, unmet: str | None = None) -> None:
-    result = proven(model.build(*outputs), model.random_inputs(), unmet)
+def exact(model: ModelBuilder, *outputs: str, unmet: str | None = None, or_on_npu: bool = False) -> None:
+    result = proven(model.build(*outputs), model.random_inputs(), unmet, or_on_npu=or_on_npu)
     for name in outputs:
         if name.startswith("quantize"):  # what `computed` made, which LiteRT's uint8 kernel rounds in its own way
             continue
@@ -75,9 +75,9 @@ def test_concatenation(
     y = model.concat(parts, axis, model.tensors[parts[0]].grid)
     unmet = None if is_side(model.tensors[y].shape, place) else AXIS
     if other and len(parts) > 1:
-        proven(model.build(y, *parts), model.random_inputs(), unmet)
+        proven(model.build(y, *parts), model.random_inputs(), unmet, or_on_npu=True)
     else:
-        exact(model, y, *parts, unmet=unmet)
+        exact(model, y, *parts, unmet=unmet, or_on_npu=True)
 
 
 @examples(20)
@@ -95,7 +95,7 @@ def test_split(shape: tuple[int, ...], axis: int, parts: list[int], equal: bool,
     sizes = parts[:1] * len(parts) if equal else parts
     x = computed(model, (*shape[:place], sum(sizes), *shape[place + 1 :]), dtype)
     pieces = model.split(x, len(sizes), axis) if equal else model.split_v(x, sizes, axis)
-    exact(model, x, *pieces, unmet=None if is_side(model.tensors[pieces[0]].shape, place) else AXIS)
+    exact(model, x, *pieces, unmet=None if is_side(model.tensors[pieces[0]].shape, place) else AXIS, or_on_npu=True)
 
 
 @st.composite
@@ -128,7 +128,7 @@ def test_strided_slice(drawn: tuple[tuple[int, ...], list[slice | int]], dtype: 
         unmet = SLICE
     elif isinstance(items[-1], int):
         unmet = "the dimension of the channels is not dropped"
-    exact(model, x, y, unmet=unmet)
+    exact(model, x, y, unmet=unmet, or_on_npu=True)
 
 
 @examples(20)
@@ -142,7 +142,7 @@ def test_slice(drawn: tuple[tuple[int, ...], list[slice | int]], dtype: str, see
     sizes = [(span.stop or size) - begin for span, begin, size in zip(spans, begins, shape, strict=True)]
     y = model.slice(x, begins, sizes)
     fits = all(sizes[axis] == shape[axis] or is_side(shape, axis) for axis in range(len(shape)))
-    exact(model, x, y, unmet=None if fits else SLICE)
+    exact(model, x, y, unmet=None if fits else SLICE, or_on_npu=True)
 
 
 @examples(20)
@@ -152,7 +152,7 @@ def test_gather(shape: tuple[int, ...], axis: int, count: int, dtype: str, seed:
     model = ModelBuilder(seed)
     x = computed(model, shape, dtype)
     y = model.gather(x, model.rng.integers(0, shape[axis], count).tolist(), axis)
-    exact(model, x, y, unmet=None if axis == -1 else GATHER)
+    exact(model, x, y, unmet=None if axis == -1 else GATHER, or_on_npu=True)
 
 
 @examples(20)
@@ -171,7 +171,7 @@ def test_pad(shape: tuple[int, ...], pads: list[tuple[int, int]], value: int | N
     y = model.pad(x, chosen, value)
     out = model.tensors[y].shape
     fits = all(is_side(out, axis) or pair == (0, 0) for axis, pair in enumerate(chosen))
-    exact(model, x, y, unmet=None if fits else PAD)
+    exact(model, x, y, unmet=None if fits else PAD, or_on_npu=True)
 
 
 @examples(12)
